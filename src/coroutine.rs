@@ -1,0 +1,381 @@
+//! The control block of a coroutine, and its life from spawn to the last handle.
+//!
+//! ```text
+//!   spawn                  a worker takes it          closure returned, panicked or unwound
+//!   -----> Unstarted ------------------> Running ------------------------------> Finished
+//!                                        |     ^                                  (block recycled,
+//!                               suspend  |     | the loop or a sibling             stack returned)
+//!                                        v     | switches to it
+//!                                   Suspended --> Ready
+//!                                        make_ready
+//! ```
+//!
+//! Three pieces of memory, with three lives:
+//!
+//! * [`Coroutine`], the control block: saved registers, timer, operation slot, signals. It lies in
+//!   slabs that are never freed, so a pointer to it can always be dereferenced; who comes late is
+//!   told so by the generation in [`Signals`]. Apart from `signals` and `home` only the
+//!   coroutine's worker touches it.
+//! * the [`Stack`], returned to the worker's pool the moment the coroutine is off it.
+//! * the [`Packet`], shared with the handles: identity, closure, then result.
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::mem::{self, offset_of};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::thread;
+
+use crate::arch;
+use crate::clock::Nanos;
+use crate::driver::OpSlot;
+use crate::local::Locals;
+use crate::mailbox::{Mailbox, Signals};
+use crate::stack::{Reserved, Stack};
+use crate::timer::Timer;
+use crate::wait::{Reason, WaitSlot};
+
+/// Where in the picture above a coroutine is. Owner only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Unstarted,
+    Ready,
+    Running,
+    Suspended,
+    Finished,
+}
+
+/// The coroutine's memory for frames: promised at spawn, taken by the worker that starts it.
+#[derive(Debug)]
+pub(crate) enum Frames {
+    None,
+    Reserved(Reserved),
+    Stack(Stack),
+}
+
+/// No deadline.
+pub(crate) const NEVER: Nanos = Nanos::MAX;
+
+/// The control block; see the module's picture. What a switch touches comes first.
+#[repr(C, align(64))]
+pub(crate) struct Coroutine {
+    pub(crate) context: UnsafeCell<arch::Context>,
+    /// Link in the ready queue, the fresh queue or the free list: a coroutine is in one at most.
+    pub(crate) next: Cell<*const Coroutine>,
+    pub(crate) signals: Signals,
+    pub(crate) stage: Cell<Stage>,
+    /// Set by the wheel when it is what ended the wait.
+    pub(crate) timed_out: Cell<bool>,
+    /// Suspended in the middle of an unwind.
+    pub(crate) unwinding: Cell<bool>,
+    /// How many `shield` calls it is inside of: cancels are held back while not zero.
+    pub(crate) shield: Cell<u32>,
+    /// Fires at or before `deadline`; stays armed from wait to wait (see `Worker::set_deadline`).
+    pub(crate) timer: Timer,
+    pub(crate) deadline: Cell<Nanos>,
+    pub(crate) op: OpSlot,
+    /// The mailbox of the worker it runs on. Written before the block is published or started.
+    pub(crate) home: AtomicPtr<Mailbox>,
+    packet: UnsafeCell<Option<Arc<dyn Spawned>>>,
+    pub(crate) frames: UnsafeCell<Frames>,
+    pub(crate) reason: Cell<Reason>,
+    pub(crate) locals: Cell<*mut Locals>,
+    #[cfg(cosocket_asan)]
+    pub(crate) fake_stack: Cell<*mut libc::c_void>,
+}
+
+// SAFETY: shared across threads only as an address; fields other than `signals` and `home`, which
+// are atomics, are touched by the owning worker alone, or by the spawner before publication.
+unsafe impl Sync for Coroutine {}
+
+impl Coroutine {
+    pub(crate) const fn vacant() -> Coroutine {
+        Coroutine {
+            context: UnsafeCell::new(arch::Context::new()),
+            next: Cell::new(ptr::null()),
+            signals: Signals::new(),
+            stage: Cell::new(Stage::Finished),
+            timed_out: Cell::new(false),
+            unwinding: Cell::new(false),
+            shield: Cell::new(0),
+            timer: Timer::new(),
+            deadline: Cell::new(NEVER),
+            op: OpSlot::new(),
+            home: AtomicPtr::new(ptr::null_mut()),
+            packet: UnsafeCell::new(None),
+            frames: UnsafeCell::new(Frames::None),
+            reason: Cell::new(Reason::NONE),
+            locals: Cell::new(ptr::null_mut()),
+            #[cfg(cosocket_asan)]
+            fake_stack: Cell::new(ptr::null_mut()),
+        }
+    }
+
+    /// Fills a vacant block for a coroutine about to be published.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the block: it is vacant and no worker knows it.
+    pub(crate) unsafe fn occupy(&self, packet: Arc<dyn Spawned>, reserved: Reserved) {
+        debug_assert_eq!(self.stage.get(), Stage::Finished);
+        self.stage.set(Stage::Unstarted);
+        self.unwinding.set(false);
+        self.shield.set(0);
+        self.deadline.set(NEVER);
+        self.reason.set(Reason::NONE);
+        // SAFETY: the caller owns the block, so nobody else looks at these cells.
+        unsafe {
+            *self.frames.get() = Frames::Reserved(reserved);
+            *self.packet.get() = Some(packet);
+        }
+    }
+
+    /// The identity of the coroutine that occupies the block.
+    ///
+    /// # Safety
+    ///
+    /// Called by the owner, or by a thread for which the owner waits; the reference must not be
+    /// used once the coroutine finishes.
+    pub(crate) unsafe fn identity(&self) -> &Identity {
+        // SAFETY: the packet is set at spawn and taken only when the coroutine finishes.
+        let packet = unsafe { (*self.packet.get()).as_ref() };
+        packet.expect("an occupied control block has a packet").identity()
+    }
+
+    /// The identity, or `None` when the coroutine is about to leave its stack. For the signal
+    /// handler, under the same contract.
+    pub(crate) unsafe fn identity_if_any(&self) -> Option<&Identity> {
+        // SAFETY: as in `identity`.
+        unsafe { (*self.packet.get()).as_deref() }.map(Spawned::identity)
+    }
+
+    /// Another reference to the packet. The same contract as [`Coroutine::identity`].
+    pub(crate) unsafe fn packet(&self) -> Arc<dyn Spawned> {
+        // SAFETY: as in `identity`.
+        let packet = unsafe { (*self.packet.get()).as_ref() };
+        Arc::clone(packet.expect("an occupied control block has a packet"))
+    }
+
+    /// The coroutine whose `timer` this is.
+    pub(crate) fn of_timer(timer: *const Timer) -> *const Coroutine {
+        timer.wrapping_byte_sub(offset_of!(Coroutine, timer)).cast()
+    }
+
+    /// The coroutine whose `op` this is.
+    pub(crate) fn of_op(op: *const OpSlot) -> *const Coroutine {
+        op.wrapping_byte_sub(offset_of!(Coroutine, op)).cast()
+    }
+
+    /// The coroutine whose `signals` these are.
+    pub(crate) fn of_signals(signals: *const Signals) -> *const Coroutine {
+        signals.wrapping_byte_sub(offset_of!(Coroutine, signals)).cast()
+    }
+}
+
+/// Runs the coroutine's closure and everything of the user's that must run on its stack.
+/// The caller, the root frame, switches away for good when this returns.
+///
+/// # Safety
+///
+/// Called once, on the coroutine's own stack, by its worker.
+pub(crate) unsafe fn run_to_end(coroutine: &Coroutine) {
+    // SAFETY: the owner runs this; the packet stays in its cell until the last line.
+    let packet = unsafe { (*coroutine.packet.get()).as_deref() }.expect("occupied");
+    // SAFETY: the root frame calls this once, here.
+    unsafe { packet.run(coroutine) };
+    // SAFETY: owner only. Destructors may suspend and may use other locals.
+    unsafe { Locals::destroy(&coroutine.locals) };
+    // SAFETY: the result is in place and this is its only completion.
+    unsafe { packet.complete() };
+    // SAFETY: owner only; `packet` is not used below. Should this be the last reference, only the
+    // identity is left in it: the result was taken, or dropped by whoever came second.
+    drop(unsafe { (*coroutine.packet.get()).take() });
+}
+
+/// What handles know of a coroutine, for as long as they live.
+pub(crate) struct Identity {
+    pub(crate) id: u64,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) spawned_at: &'static Location<'static>,
+    coroutine: *const Coroutine,
+    generation: u32,
+    progress: AtomicU32,
+    joiner: WaitSlot,
+}
+
+// SAFETY: the pointer leads to type-stable memory of which only atomics are used through it.
+unsafe impl Send for Identity {}
+// SAFETY: as above; the other fields are immutable or atomic.
+unsafe impl Sync for Identity {}
+
+/// `Identity::progress`: the result is in place.
+const DONE: u32 = 1;
+/// `Identity::progress`: no handle will ask for the result.
+const DETACHED: u32 = 2;
+
+impl Identity {
+    pub(crate) fn is_done(&self) -> bool {
+        self.progress.load(Ordering::Acquire) & DONE != 0
+    }
+
+    /// Waits for the result to be in place. A coroutine suspends, a plain thread blocks.
+    /// Returns false if the waiting coroutine was cancelled first (never when `shielded`).
+    pub(crate) fn wait_done(&self, shielded: bool) -> bool {
+        self.joiner.wait(|| self.is_done(), Reason::JOIN, shielded)
+    }
+
+    /// Sets `bits` in the coroutine's signals, waking it; nothing happens when it is over.
+    pub(crate) fn signal(&self, bits: u64) {
+        // SAFETY: control blocks are never freed.
+        let coroutine = unsafe { &*self.coroutine };
+        crate::worker::signal(coroutine, self.generation, bits);
+    }
+}
+
+/// A packet, whatever its closure and result types.
+pub(crate) trait Spawned: Send + Sync {
+    fn identity(&self) -> &Identity;
+    /// # Safety
+    /// Once, on the coroutine's stack.
+    unsafe fn run(&self, coroutine: &Coroutine);
+    /// # Safety
+    /// Once, after `run`, on the coroutine's stack.
+    unsafe fn complete(&self);
+}
+
+/// A packet, whatever its closure's type.
+pub(crate) trait Outcome<T>: Spawned {
+    /// Takes the result out, if it is in place and was not taken.
+    ///
+    /// # Safety
+    ///
+    /// Only the one handle that may join calls it.
+    unsafe fn take(&self) -> Option<thread::Result<T>>;
+}
+
+enum Content<F, T> {
+    Closure(F),
+    Empty,
+    Result(thread::Result<T>),
+}
+
+/// What a coroutine shares with its handles: one allocation a spawn. The closure lies here rather
+/// than in the control block, because the result needs the room afterwards in any case.
+pub(crate) struct Packet<F, T, K> {
+    identity: Identity,
+    content: UnsafeCell<Content<F, T>>,
+    kept: UnsafeCell<Option<K>>,
+}
+
+/// Something a coroutine holds until nothing of it can touch what it borrowed.
+pub(crate) trait Kept {
+    /// It panicked and nobody will see the payload.
+    fn unhandled_panic(&self);
+}
+
+impl Kept for () {
+    fn unhandled_panic(&self) {}
+}
+
+// SAFETY: whoever spawns makes sure that closure and result may cross threads, or that neither
+// does (see `Shared::spawn`).
+unsafe impl<F, T, K> Send for Packet<F, T, K> {}
+// SAFETY: `content` is used by one side at a time: the coroutine until DONE, then the handle.
+unsafe impl<F, T, K> Sync for Packet<F, T, K> {}
+
+impl<F: FnOnce() -> T, T, K> Packet<F, T, K> {
+    pub(crate) fn new(
+        closure: F,
+        kept: K,
+        name: Option<Box<str>>,
+        spawned_at: &'static Location<'static>,
+        coroutine: &'static Coroutine,
+    ) -> Packet<F, T, K> {
+        static LAST_ID: AtomicU64 = AtomicU64::new(0);
+        Packet {
+            identity: Identity {
+                id: LAST_ID.fetch_add(1, Ordering::Relaxed) + 1,
+                name,
+                spawned_at,
+                coroutine,
+                generation: coroutine.signals.generation(),
+                progress: AtomicU32::new(0),
+                joiner: WaitSlot::new(),
+            },
+            content: UnsafeCell::new(Content::Closure(closure)),
+            kept: UnsafeCell::new(Some(kept)),
+        }
+    }
+}
+
+impl<F: FnOnce() -> T, T, K: Kept> Spawned for Packet<F, T, K> {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    unsafe fn run(&self, coroutine: &Coroutine) {
+        // SAFETY: until DONE the content is the coroutine's.
+        let content = unsafe { &mut *self.content.get() };
+        let Content::Closure(closure) = mem::replace(content, Content::Empty) else {
+            unreachable!("a coroutine is started once");
+        };
+        let result = if coroutine.signals.is_cancelled() {
+            drop_quietly(closure);
+            Err(Box::new(crate::Cancelled) as Box<dyn Any + Send>)
+        } else {
+            catch_unwind(AssertUnwindSafe(closure))
+        };
+        *content = Content::Result(result);
+    }
+
+    unsafe fn complete(&self) {
+        // SAFETY: only this call, which comes once, takes what is kept.
+        let kept = unsafe { (*self.kept.get()).take() };
+        if self.identity.progress.fetch_or(DONE, Ordering::AcqRel) & DETACHED != 0 {
+            // SAFETY: the handle is gone, so the result is ours to drop.
+            let content = unsafe { mem::replace(&mut *self.content.get(), Content::Empty) };
+            if let (Content::Result(Err(payload)), Some(kept)) = (&content, &kept)
+                && !payload.is::<crate::Cancelled>()
+            {
+                kept.unhandled_panic();
+            }
+            drop_quietly(content);
+        }
+        self.identity.joiner.wake();
+        drop(kept);
+    }
+}
+
+impl<F: FnOnce() -> T, T, K: Kept> Outcome<T> for Packet<F, T, K> {
+    unsafe fn take(&self) -> Option<thread::Result<T>> {
+        if !self.identity.is_done() {
+            return None;
+        }
+        // SAFETY: DONE is set, so the coroutine has let go, and there is one handle.
+        match unsafe { mem::replace(&mut *self.content.get(), Content::Empty) } {
+            Content::Result(result) => Some(result),
+            Content::Closure(_) | Content::Empty => None,
+        }
+    }
+}
+
+/// A handle's drop: whoever comes second, coroutine or handle, gets the result to drop.
+pub(crate) fn detach<T>(packet: &dyn Outcome<T>) -> Option<thread::Result<T>> {
+    if packet.identity().progress.fetch_or(DETACHED, Ordering::AcqRel) & DONE != 0 {
+        // SAFETY: the one handle is what is being dropped.
+        return unsafe { packet.take() };
+    }
+    None
+}
+
+/// Drops a value of the user's whose destructor may panic, and the panic's payload, whose
+/// destructor may panic too: that second payload is leaked, for there is nowhere left to go.
+pub(crate) fn drop_quietly<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            mem::forget(again);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The one thread-local variable of the runtime: the worker that runs on this thread.
+//!
+//! It is set while a worker's loop runs. User code runs only on coroutine stacks there, so on any
+//! stack but the loop's, "there is a worker" means "this is a coroutine".
+
+use std::cell::Cell;
+use std::ptr;
+use std::sync::Once;
+
+use crate::worker::Worker;
+
+thread_local! {
+    static WORKER: Cell<*const Worker> = const { Cell::new(ptr::null()) };
+}
+
+/// The worker of this thread; `None` on a plain thread (and in a forked child).
+///
+/// Never inlined: a caller may suspend, and although a coroutine stays on its thread, one place
+/// that computes a thread-local address is easier to trust than many.
+#[inline(never)]
+pub(crate) fn worker() -> Option<&'static Worker> {
+    let worker = WORKER.get();
+    // SAFETY: set by `enter` for a worker that outlives every coroutine of its thread, and
+    // cleared before that worker goes; `'static` stands for "as long as this coroutine".
+    unsafe { worker.as_ref() }
+}
+
+/// Makes `worker` this thread's worker until the guard is dropped.
+pub(crate) fn enter(worker: &Worker) -> Entered {
+    static FORK_HOOK: Once = Once::new();
+    FORK_HOOK.call_once(|| {
+        // SAFETY: the handler touches one const-initialised thread-local and nothing else.
+        unsafe { libc::pthread_atfork(None, None, Some(forget_in_child)) };
+    });
+    assert!(WORKER.get().is_null(), "a thread runs one worker");
+    WORKER.set(worker);
+    Entered
+}
+
+pub(crate) struct Entered;
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        WORKER.set(ptr::null());
+    }
+}
+
+/// A forked child must not touch its parent's ring, queues or other coroutines: from here on its
+/// thread is a plain one whose calls block.
+extern "C" fn forget_in_child() {
+    WORKER.set(ptr::null());
+}

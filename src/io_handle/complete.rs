@@ -1,0 +1,176 @@
+//! The two ways to a terminal completion: a ring operation, and readiness with an attempt.
+//!
+//! ```text
+//!   ring:       start(op) -> suspend -> done? --------------------> result
+//!                              ^  |  timed out or cancelled: ask the kernel to stop, once,
+//!                              `--'  and wait on: the operation ends it, not the cancel
+//!
+//!   readiness:  ready? -> attempt -----------------------------> result
+//!                 ^  | no     | would block
+//!                 |  v        v
+//!                suspend <- park                timed out or cancelled: just leave, for the
+//!                                               kernel holds nothing of ours
+//! ```
+//!
+//! In both, a result that is there wins over the timeout or the cancel that came with it: no
+//! byte is lost. What came too late is reported by the next call.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+
+use super::{Call, Direction, Half, IoHandle, Op, ended};
+use crate::driver::epoll::Epoll;
+use crate::driver::uring::Uring;
+use crate::wait::{self, Kind, Reason, Signal};
+
+impl IoHandle {
+    /// Under the ring: inline when the hint says it will succeed, else a ring operation.
+    ///
+    /// # Safety
+    ///
+    /// The operation's pointers are valid until this returns or unwinds; the claim is held.
+    pub(super) unsafe fn inline_or_ring(
+        &self,
+        call: &Call,
+        ring: &Uring,
+        half: &Half,
+        op: &Op,
+        len: usize,
+    ) -> io::Result<i32> {
+        if half.inline.load(Ordering::Relaxed) {
+            call.worker.counters.attempts.add(1);
+            // SAFETY: the caller's pointers.
+            match unsafe { op.attempt(false) } {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+                Ok(moved) => {
+                    // Less than asked for: the socket is drained, or full.
+                    half.inline.store(moved as usize == len, Ordering::Relaxed);
+                    return Ok(moved);
+                }
+            }
+        }
+        // SAFETY: the caller's pointers; the claim is held.
+        let (moved, data_waits) = unsafe { self.by_ring(call, ring, op) }?;
+        let full = call.direction == Direction::Write && moved as usize == len;
+        half.inline.store(data_waits || full, Ordering::Relaxed);
+        Ok(moved)
+    }
+
+    /// A ring operation, to its terminal completion. Also says whether more data waits.
+    ///
+    /// # Safety
+    ///
+    /// As [`IoHandle::inline_or_ring`].
+    pub(super) unsafe fn by_ring(
+        &self,
+        call: &Call,
+        ring: &Uring,
+        op: &Op,
+    ) -> io::Result<(i32, bool)> {
+        let slot = &call.worker.current().op;
+        let reason = reason(call, op);
+        let deadline = call.deadline();
+        let mut stopped: Option<Signal> = None;
+        loop {
+            // SAFETY: the slot is the coroutine's own and idle; the pointers are the caller's,
+            // and nothing below leaves before the slot is done.
+            unsafe { ring.start(slot, op) };
+            while !slot.is_done() {
+                let signal = match stopped {
+                    None => wait::suspend(call.worker, reason, deadline, false),
+                    Some(_) => wait::suspend(call.worker, reason, None, true),
+                };
+                if signal != Signal::Wake && !slot.is_done() {
+                    stopped = Some(signal);
+                    // SAFETY: the slot's operation is in flight.
+                    unsafe { ring.cancel(slot) };
+                }
+            }
+            let (result, data_waits) = slot.take();
+            match -result {
+                _ if result >= 0 => return Ok((result, data_waits)),
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+                errno => return Err(io::Error::from_raw_os_error(errno)),
+            }
+            // Nothing happened. Either we asked for that, or the socket turned non-blocking
+            // under us, or the kernel would have us ask again.
+            if let Some(signal) = stopped {
+                return Err(ended(signal));
+            }
+            if -result == libc::EAGAIN && self.mode.is_nonblocking(self.fd.as_fd()) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+    }
+
+    /// Attempts when ready, and waits for readiness in between. `len` is what the operation may
+    /// move: less says that the socket is drained, or full.
+    ///
+    /// # Safety
+    ///
+    /// As [`IoHandle::inline_or_ring`].
+    pub(super) unsafe fn by_readiness(
+        &self,
+        call: &Call,
+        epoll: &Epoll,
+        op: &Op,
+        len: usize,
+    ) -> io::Result<i32> {
+        let half = |source: &'static crate::driver::source::Source| match call.direction {
+            Direction::Read => &source.read,
+            Direction::Write => &source.write,
+        };
+        let deadline = call.deadline();
+        let mut stopped: Option<Signal> = None;
+        loop {
+            let known = self.source().map(|source| (half(source), half(source).snapshot()));
+            if known.is_none_or(|(_, snapshot)| snapshot.is_ready()) {
+                call.worker.counters.attempts.add(1);
+                // SAFETY: the caller's pointers.
+                match unsafe { op.attempt(false) } {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                    Ok(moved) => {
+                        if let Some((readiness, snapshot)) = known
+                            && moved != 0
+                            && (moved as usize) < len
+                            && len != usize::MAX
+                        {
+                            readiness.clear(snapshot);
+                        }
+                        return Ok(moved);
+                    }
+                }
+                if self.mode.is_nonblocking(self.fd.as_fd()) && !call.listener {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+            }
+            if let Some(signal) = stopped {
+                return Err(ended(signal));
+            }
+            let source = self.source_or_take();
+            let readiness = half(source);
+            let snapshot = known.map_or_else(|| readiness.snapshot(), |(_, snapshot)| snapshot);
+            epoll.register(self.fd.as_fd(), source, call.listener)?;
+            let me = std::ptr::from_ref(call.worker.current()).cast();
+            if readiness.park(snapshot, me) {
+                let signal = wait::suspend(call.worker, reason(call, op), deadline, false);
+                readiness.unpark(me);
+                if signal != Signal::Wake {
+                    stopped = Some(signal);
+                }
+            }
+        }
+    }
+}
+
+fn reason(call: &Call, op: &Op) -> Reason {
+    let kind = match (op, call.direction) {
+        (Op::Poll { .. }, _) => Kind::Ready,
+        (_, Direction::Read) => Kind::Read,
+        (_, Direction::Write) => Kind::Write,
+    };
+    Reason::io(kind, op.fd())
+}

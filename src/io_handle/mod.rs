@@ -1,0 +1,425 @@
+//! A descriptor with what it takes to wait on it: the one path of every I/O call.
+//!
+//! ```text
+//!            plain thread --> the blocking system call itself
+//!            nonblocking  --> one attempt, WouldBlock
+//!   call --> unwinding    --> one attempt, "coroutine is unwinding"
+//!            coroutine    --> claim the half --> hinted inline attempt --> driver --> result
+//!                                |  waits            EAGAIN |              ^   |
+//!                                `- its turn                `--------------'   | waits for its
+//!                                                                             terminal completion
+//! ```
+//!
+//! Each half (read, write) has its own claim and its own hint, so one coroutine reads while
+//! another writes, on the same worker or not.
+//!
+//! Hints: a ring operation costs less than an inline attempt that fails and more than one that
+//! succeeds. Reads therefore go inline when the last result says that data waits (the buffer was
+//! filled, the kernel said "not empty", the connection is fresh); writes go inline unless the
+//! last one found the socket full.
+
+mod claim;
+mod complete;
+mod mode;
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::time::Duration;
+
+pub(crate) use crate::driver::op::{Direction, Op};
+
+use crate::clock::{self, Nanos};
+use crate::current;
+use crate::driver::Driver;
+use crate::driver::source::Source;
+use crate::wait::{self, Signal};
+use crate::worker::Worker;
+
+use self::claim::Claim;
+use self::mode::Mode;
+
+pub(crate) struct IoHandle {
+    fd: OwnedFd,
+    mode: Arc<Mode>,
+    read: Half,
+    write: Half,
+    /// Set on the first wait under epoll; released before the descriptor closes.
+    source: AtomicPtr<Source>,
+}
+
+struct Half {
+    claim: Claim,
+    /// An inline attempt is likely to succeed.
+    inline: AtomicBool,
+}
+
+impl Half {
+    const fn new(inline: bool) -> Half {
+        Half { claim: Claim::new(), inline: AtomicBool::new(inline) }
+    }
+}
+
+impl IoHandle {
+    /// A descriptor that we made: blocking, no timeouts. `data_waits` when data is likely to be
+    /// there already, as on a connection just accepted.
+    pub(crate) fn new(fd: OwnedFd, data_waits: bool) -> IoHandle {
+        let handle = IoHandle::with_mode(fd, Arc::new(Mode::fresh()));
+        handle.read.inline.store(data_waits, Ordering::Relaxed);
+        handle
+    }
+
+    /// A descriptor from elsewhere, whose settings the kernel knows.
+    pub(crate) fn adopt(fd: OwnedFd) -> IoHandle {
+        IoHandle::with_mode(fd, Arc::new(Mode::adopted()))
+    }
+
+    fn with_mode(fd: OwnedFd, mode: Arc<Mode>) -> IoHandle {
+        let (read, write) = (Half::new(true), Half::new(true));
+        IoHandle { fd, mode, read, write, source: AtomicPtr::default() }
+    }
+
+    /// Another descriptor of the same socket, with waits of its own and the same settings.
+    pub(crate) fn try_clone(&self) -> io::Result<IoHandle> {
+        Ok(IoHandle::with_mode(self.fd.try_clone()?, Arc::clone(&self.mode)))
+    }
+
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.mode.set_nonblocking(self.fd.as_fd(), nonblocking)
+    }
+
+    pub(crate) fn timeout(&self, direction: Direction) -> Option<Duration> {
+        self.mode.timeout(self.fd.as_fd(), direction)
+    }
+
+    pub(crate) fn set_timeout(
+        &self,
+        direction: Direction,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        self.mode.set_timeout(self.fd.as_fd(), direction, timeout)
+    }
+
+    /// Receives into `buffer`, which the kernel may write to until this returns.
+    pub(crate) fn recv(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let (fd, len) = (self.fd.as_raw_fd(), buffer.len());
+        let op = Op::Recv { fd, buffer: buffer.as_mut_ptr(), len, flags };
+        // SAFETY: the buffer is ours for the call, and `perform` returns or unwinds only when
+        // the kernel has let go of it.
+        unsafe { self.perform(Direction::Read, op, len) }
+    }
+
+    /// Sends from `buffer`; may send less.
+    pub(crate) fn send(&self, buffer: &[u8]) -> io::Result<usize> {
+        let (fd, len) = (self.fd.as_raw_fd(), buffer.len());
+        // SAFETY: as in `recv`.
+        unsafe { self.perform(Direction::Write, Op::Send { fd, buffer: buffer.as_ptr(), len }, len) }
+    }
+
+    /// Receives into several buffers.
+    pub(crate) fn recv_vectored(&self, buffers: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
+        let len = buffers.iter().map(|buffer| buffer.len()).sum();
+        if len == 0 {
+            return Ok(0);
+        }
+        let mut message = message(buffers.as_mut_ptr().cast(), buffers.len());
+        let op = Op::RecvMsg { fd: self.fd.as_raw_fd(), message: &mut message, flags: 0 };
+        // SAFETY: as in `recv`; `IoSliceMut` has the layout of `iovec`, and header and array
+        // live in this frame and the caller's.
+        unsafe { self.perform(Direction::Read, op, len) }
+    }
+
+    /// Sends from several buffers; may send less.
+    pub(crate) fn send_vectored(&self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let len = buffers.iter().map(|buffer| buffer.len()).sum();
+        let message = message(buffers.as_ptr().cast_mut().cast(), buffers.len());
+        let op = Op::SendMsg { fd: self.fd.as_raw_fd(), message: &message };
+        // SAFETY: as in `recv_vectored`.
+        unsafe { self.perform(Direction::Write, op, len) }
+    }
+
+    /// Waits for readiness, as `poll(2)` names it, for at most `timeout`.
+    pub(crate) fn wait_ready(&self, events: i16, timeout: Option<Duration>) -> io::Result<i16> {
+        let direction =
+            if events & libc::POLLOUT != 0 { Direction::Write } else { Direction::Read };
+        match current::worker() {
+            Some(worker) => {
+                let call = Call { worker, direction, timeout, listener: false };
+                self.wait_for(&call, events)
+            }
+            None => poll_blocking(self.fd.as_raw_fd(), events, timeout),
+        }
+    }
+
+    /// Accepts one connection. Errors of the call, `EMFILE` too, come back at once.
+    pub(crate) fn accept(&self) -> io::Result<(OwnedFd, socket2::SockAddr)> {
+        let fd = self.fd.as_raw_fd();
+        let accept = |storage: *mut _, len: *mut _| {
+            let op = Op::Accept { fd, address: storage, len };
+            // SAFETY: storage and length are valid for this call, and an accept never goes to
+            // the ring: it is tried again after a wait for readiness.
+            unsafe { self.accept_fd(op) }
+        };
+        // SAFETY: the kernel fills in address and length.
+        let (connection, address) =
+            unsafe { socket2::SockAddr::try_init(|storage, len| accept(storage.cast(), len)) }?;
+        // SAFETY: just accepted, and nobody else's.
+        Ok((unsafe { OwnedFd::from_raw_fd(connection) }, address))
+    }
+
+    unsafe fn accept_fd(&self, op: Op) -> io::Result<RawFd> {
+        let direction = Direction::Read;
+        let Some(worker) = current::worker() else {
+            // SAFETY: the caller's pointers.
+            return unsafe { self.perform_blocking(direction, &op) };
+        };
+        worker.charge();
+        if wait::is_cancellable(worker) {
+            return Err(ended(Signal::Cancelled));
+        }
+        loop {
+            // Every time: a clone's conversion may have given the flag back meanwhile.
+            self.mode.borrow_nonblocking(self.fd.as_fd())?;
+            worker.counters.attempts.add(1);
+            // SAFETY: the caller's pointers; O_NONBLOCK is set.
+            match unsafe { op.attempt(false) } {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            if self.mode.is_nonblocking(self.fd.as_fd()) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let timeout = self.timeout(direction);
+            let call = Call { worker, direction, timeout, listener: true };
+            self.wait_for(&call, libc::POLLIN)?;
+        }
+    }
+
+    fn wait_for(&self, call: &Call, events: i16) -> io::Result<i16> {
+        if wait::is_unwinding(call.worker) {
+            return Err(unwinding());
+        }
+        let half = self.half(call.direction);
+        let _held = half.claim.acquire(self.fd.as_raw_fd(), || call.deadline()).map_err(ended)?;
+        let op = Op::Poll { fd: self.fd.as_raw_fd(), events };
+        // SAFETY: the operation holds no pointers.
+        let done = match &call.worker.driver {
+            // SAFETY: as above.
+            Driver::Uring(ring) => unsafe { self.by_ring(call, ring, &op) }?.0,
+            // SAFETY: as above.
+            Driver::Epoll(epoll) => unsafe { self.by_readiness(call, epoll, &op, usize::MAX) }?,
+        };
+        Ok(done as i16)
+    }
+
+    /// Makes a call that moves up to `len` bytes.
+    ///
+    /// # Safety
+    ///
+    /// The operation's pointers are valid until this returns or unwinds.
+    unsafe fn perform(&self, direction: Direction, op: Op, len: usize) -> io::Result<usize> {
+        let Some(worker) = current::worker() else {
+            // SAFETY: the caller's pointers.
+            return unsafe { self.perform_blocking(direction, &op) }.map(|moved| moved as usize);
+        };
+        worker.charge();
+        if wait::is_cancellable(worker) {
+            return Err(ended(Signal::Cancelled));
+        }
+        let fd = self.fd.as_fd();
+        let unwinding = wait::is_unwinding(worker);
+        if unwinding || self.mode.is_nonblocking(fd) {
+            // SAFETY: the caller's pointers.
+            return unsafe { self.attempt_once(worker, direction, &op, unwinding) };
+        }
+        let timeout = self.mode.timeout(fd, direction);
+        let call = Call { worker, direction, timeout, listener: false };
+        let half = self.half(direction);
+        let _held = half.claim.acquire(fd.as_raw_fd(), || call.deadline()).map_err(ended)?;
+        let moved = match &worker.driver {
+            // SAFETY: the caller's pointers, for as long as this call.
+            Driver::Uring(ring) => unsafe { self.inline_or_ring(&call, ring, half, &op, len) }?,
+            // SAFETY: as above.
+            Driver::Epoll(epoll) => unsafe { self.by_readiness(&call, epoll, &op, len) }?,
+        };
+        Ok(moved as usize)
+    }
+
+    /// One attempt, for those who must not wait.
+    unsafe fn attempt_once(
+        &self,
+        worker: &Worker,
+        direction: Direction,
+        op: &Op,
+        is_unwinding: bool,
+    ) -> io::Result<usize> {
+        // Bytes must not overtake those of a coroutine whose call is in the ring.
+        let Some(_held) = self.half(direction).claim.try_acquire() else {
+            return Err(if is_unwinding { unwinding() } else { io::ErrorKind::WouldBlock.into() });
+        };
+        worker.counters.attempts.add(1);
+        // SAFETY: the caller's pointers.
+        match unsafe { op.attempt(false) } {
+            Ok(moved) => Ok(moved as usize),
+            Err(error) if is_unwinding && error.kind() == io::ErrorKind::WouldBlock => {
+                Err(unwinding())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// On a plain thread: the blocking call itself. Where we have set O_NONBLOCK behind the
+    /// user's back, `poll` does the waiting.
+    unsafe fn perform_blocking(&self, direction: Direction, op: &Op) -> io::Result<i32> {
+        loop {
+            // SAFETY: the caller's pointers.
+            match unsafe { op.attempt(true) } {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            if self.mode.is_nonblocking(self.fd.as_fd()) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            if !self.mode.is_borrowed_nonblocking() {
+                // The kernel's own SO_RCVTIMEO or SO_SNDTIMEO.
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let events = match direction {
+                Direction::Read => libc::POLLIN,
+                Direction::Write => libc::POLLOUT,
+            };
+            poll_blocking(self.fd.as_raw_fd(), events, self.timeout(direction))?;
+        }
+    }
+
+    fn half(&self, direction: Direction) -> &Half {
+        match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        }
+    }
+
+    fn source(&self) -> Option<&'static Source> {
+        // SAFETY: sources live for ever.
+        unsafe { self.source.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// The source, taken now if this is the first wait. Two halves may race for it.
+    fn source_or_take(&self) -> &'static Source {
+        if let Some(source) = self.source() {
+            return source;
+        }
+        let taken = Source::take();
+        let none = std::ptr::null_mut();
+        let new = std::ptr::from_ref(taken).cast_mut();
+        match self.source.compare_exchange(none, new, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => taken,
+            Err(first) => {
+                taken.release(self.fd.as_fd());
+                // SAFETY: sources live for ever.
+                unsafe { &*first }
+            }
+        }
+    }
+
+    /// Forgets what was set up for waiting, before the descriptor closes or is handed out.
+    fn release_source(&mut self) {
+        // SAFETY: sources live for ever.
+        if let Some(source) = unsafe { (*self.source.get_mut()).as_ref() } {
+            source.release(self.fd.as_fd());
+            *self.source.get_mut() = std::ptr::null_mut();
+        }
+    }
+
+    /// The descriptor, as std would hand it out: blocking unless the user asked otherwise.
+    pub(crate) fn into_fd(mut self) -> OwnedFd {
+        self.release_source();
+        self.mode.return_nonblocking(self.fd.as_fd());
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so each field moves out once.
+        unsafe {
+            drop(std::ptr::read(&this.mode));
+            std::ptr::read(&this.fd)
+        }
+    }
+}
+
+impl Drop for IoHandle {
+    fn drop(&mut self) {
+        self.release_source();
+    }
+}
+
+impl AsFd for IoHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// One call of a coroutine: who makes it, on which half, for how long it may wait.
+struct Call {
+    worker: &'static Worker,
+    direction: Direction,
+    timeout: Option<Duration>,
+    /// Waits for connections: one waiter of one worker is enough to wake.
+    listener: bool,
+}
+
+impl Call {
+    /// Counted from now. The turn's cached clock would save a clock read, but a coroutine that
+    /// has computed since would be timed out early; only calls that wait with a timeout pay.
+    fn deadline(&self) -> Option<Nanos> {
+        self.timeout.map(clock::after)
+    }
+}
+
+/// The error of a wait that did not end with what was waited for. A cancel unwinds instead.
+fn ended(signal: Signal) -> io::Error {
+    match signal {
+        Signal::Cancelled if cfg!(panic = "unwind") => wait::raise_cancelled(),
+        Signal::Cancelled => io::Error::other(crate::Cancelled),
+        Signal::TimedOut | Signal::Wake => io::ErrorKind::TimedOut.into(),
+    }
+}
+
+fn unwinding() -> io::Error {
+    io::Error::other("coroutine is unwinding: an I/O call made by a destructor would have to wait")
+}
+
+fn message(buffers: *mut libc::iovec, count: usize) -> libc::msghdr {
+    // SAFETY: all zeroes is an empty message header.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = buffers;
+    // More than the kernel takes at once is a shorter transfer, as in std.
+    message.msg_iovlen = count.min(libc::UIO_MAXIOV as usize) as _;
+    message
+}
+
+fn poll_blocking(fd: RawFd, events: i16, timeout: Option<Duration>) -> io::Result<i16> {
+    let deadline = timeout.map(clock::after);
+    loop {
+        // Rounded up: a wait must not end early.
+        let left_ms = deadline.map_or(-1, |deadline| {
+            let left = deadline.saturating_sub(clock::now()).div_ceil(1_000_000);
+            i32::try_from(left).unwrap_or(i32::MAX)
+        });
+        let mut entry = libc::pollfd { fd, events, revents: 0 };
+        // SAFETY: one entry, valid for the call.
+        match unsafe { libc::poll(&mut entry, 1, left_ms) } {
+            1.. => return Ok(entry.revents),
+            0 if left_ms != i32::MAX => return Err(io::ErrorKind::TimedOut.into()),
+            0 => {}
+            _ => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}

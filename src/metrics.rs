@@ -1,0 +1,59 @@
+//! What workers count.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a runtime's workers have done since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Coroutines that are spawned and not finished.
+    pub live: u64,
+    /// Coroutines that have finished.
+    pub finished: u64,
+    /// Switches into a coroutine.
+    pub switches: u64,
+    /// Turns of the workers' loops.
+    pub turns: u64,
+    /// System calls made for coroutines: waits, submissions, and attempts at I/O.
+    pub system_calls: u64,
+}
+
+/// A worker's counters: written by the worker alone, read by anyone.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) finished: Counter,
+    pub(crate) switches: Counter,
+    pub(crate) turns: Counter,
+    /// Calls made by the driver.
+    pub(crate) system_calls: Counter,
+    /// Calls made inline, by coroutines.
+    pub(crate) attempts: Counter,
+}
+
+impl Counters {
+    pub(crate) fn add_to(&self, metrics: &mut Metrics) {
+        metrics.finished += self.finished.read();
+        metrics.switches += self.switches.read();
+        metrics.turns += self.turns.read();
+        metrics.system_calls += self.system_calls.read() + self.attempts.read();
+    }
+}
+
+/// One writer, many readers: a plain load and store, no read-modify-write.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(crate) fn add(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,583 @@
+//! A runtime: its workers, where new coroutines are placed, and how it ends.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::num::NonZeroUsize;
+use std::panic::{Location, resume_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::thread::JoinHandle as ThreadHandle;
+
+use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned};
+use crate::driver::{Choice, Driver};
+use crate::mailbox::Mailbox;
+use crate::metrics::{Counters, Metrics};
+use crate::stack::StackPool;
+use crate::worker::Worker;
+use crate::{blocks, current, overflow};
+
+/// Default stack size in bytes. Address space, not memory: a resting coroutine costs one or two
+/// pages of it. Debug builds use several times the stack of release builds.
+const DEFAULT_STACK_SIZE: usize = if cfg!(debug_assertions) { 1 << 20 } else { 256 << 10 };
+
+/// Entries of a worker's submission queue.
+const DEFAULT_RING_ENTRIES: u32 = 256;
+
+/// A worker whose live coroutines exceed another's by this many and by an eighth gives new ones
+/// away. The margin keeps a handful of short-lived coroutines where their data is warm; the
+/// eighth keeps thousands of long-lived ones level.
+const PLACEMENT_MARGIN: usize = 4;
+
+/// What the workers and handles of one runtime share.
+pub(crate) struct Shared {
+    pub(crate) seats: Box<[Seat]>,
+    pub(crate) stacks: Arc<StackPool>,
+    /// Unstarted closures that any worker may take.
+    surplus: Mutex<VecDeque<Unstarted>>,
+    surplus_len: AtomicUsize,
+    /// Spawned and not finished.
+    live: AtomicUsize,
+    stopping: AtomicBool,
+    silent: Silence,
+    driver: Choice,
+    ring_entries: u32,
+}
+
+/// What others may know of a worker.
+pub(crate) struct Seat {
+    pub(crate) mailbox: &'static Mailbox,
+    pub(crate) counters: Arc<Counters>,
+    /// Coroutines placed here and not finished.
+    load: AtomicUsize,
+    report: AtomicBool,
+}
+
+struct Unstarted(&'static Coroutine);
+
+/// Deadlock detection: how many workers sleep with nothing left that could wake them.
+struct Silence {
+    workers: AtomicUsize,
+    reported: AtomicBool,
+    /// Threads blocked in `Runtime::run`; they wake nobody.
+    callers: AtomicUsize,
+    abort: bool,
+}
+
+impl Shared {
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live.load(Ordering::SeqCst) == 0
+    }
+
+    /// A coroutine of worker `index` is over.
+    pub(crate) fn one_less(&self, index: usize) {
+        self.seats[index].load.fetch_sub(1, Ordering::Relaxed);
+        if self.live.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_stopping() {
+            self.ring_all();
+        }
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.ring_all();
+    }
+
+    fn ring_all(&self) {
+        self.seats.iter().for_each(|seat| seat.mailbox.ring());
+    }
+
+    pub(crate) fn has_surplus(&self) -> bool {
+        self.surplus_len.load(Ordering::SeqCst) != 0
+    }
+
+    /// An unstarted closure for a worker that has none of its own.
+    pub(crate) fn take_surplus(&self, worker: &Worker) -> Option<&'static Coroutine> {
+        if !self.has_surplus() {
+            return None;
+        }
+        let mut surplus = self.surplus.lock().unwrap_or_else(PoisonError::into_inner);
+        let Unstarted(block) = surplus.pop_front()?;
+        self.surplus_len.store(surplus.len(), Ordering::SeqCst);
+        drop(surplus);
+        self.seats[worker.index].load.fetch_add(1, Ordering::Relaxed);
+        block.home.store(ptr::from_ref(worker.mailbox).cast_mut(), Ordering::Release);
+        Some(block)
+    }
+
+    /// Publishes a coroutine: here, on another worker, or for whoever has time.
+    fn place(&self, block: &'static Coroutine, here_only: bool) {
+        self.live.fetch_add(1, Ordering::SeqCst);
+        match current::worker().filter(|worker| ptr::eq(&*worker.runtime, self)) {
+            Some(worker) if here_only || self.seats.len() == 1 => self.place_here(worker, block),
+            Some(worker) => self.place_from(worker, block),
+            None => self.place_on(self.lightest(0), block),
+        }
+    }
+
+    fn place_from(&self, worker: &Worker, block: &'static Coroutine) {
+        let here = self.load(worker.index);
+        let lightest = self.lightest(worker.index);
+        let there = self.load(lightest);
+        if here > there + PLACEMENT_MARGIN.max(there / 8) {
+            self.place_on(lightest, block);
+        } else if worker.fresh.is_empty() || here < there {
+            self.place_here(worker, block);
+        } else {
+            // One waits here already, and this coroutine may compute for long: let others help.
+            let mut surplus = self.surplus.lock().unwrap_or_else(PoisonError::into_inner);
+            surplus.push_back(Unstarted(block));
+            self.surplus_len.store(surplus.len(), Ordering::SeqCst);
+            drop(surplus);
+            worker.wake_one_sleeper();
+        }
+    }
+
+    fn place_here(&self, worker: &Worker, block: &'static Coroutine) {
+        self.seats[worker.index].load.fetch_add(1, Ordering::Relaxed);
+        block.home.store(ptr::from_ref(worker.mailbox).cast_mut(), Ordering::Release);
+        worker.fresh.push(block);
+    }
+
+    fn place_on(&self, index: usize, block: &'static Coroutine) {
+        let seat = &self.seats[index];
+        seat.load.fetch_add(1, Ordering::Relaxed);
+        block.home.store(ptr::from_ref(seat.mailbox).cast_mut(), Ordering::Release);
+        block.signals.link_unstarted();
+        seat.mailbox.push(&block.signals);
+        seat.mailbox.ring();
+    }
+
+    fn load(&self, index: usize) -> usize {
+        self.seats[index].load.load(Ordering::Relaxed)
+    }
+
+    /// The worker with the fewest live coroutines; of equals, `start` or the next after it.
+    fn lightest(&self, start: usize) -> usize {
+        let count = self.seats.len();
+        let order = (0..count).map(|step| (start + step) % count);
+        order.min_by_key(|&index| self.load(index)).expect("a runtime has workers")
+    }
+
+    /// A worker found nothing to do and nothing that could end by itself. If that holds for all
+    /// of them while coroutines live, those wait for each other: say so, once.
+    pub(crate) fn fell_silent(&self, index: usize) {
+        let silent = self.silent.workers.fetch_add(1, Ordering::SeqCst) + 1;
+        if silent < self.seats.len() || self.is_empty() || crate::blocking::pending() > 0 {
+            return;
+        }
+        let others_sleep =
+            self.seats.iter().enumerate().all(|(i, seat)| i == index || seat.mailbox.is_asleep());
+        if !others_sleep || self.silent.reported.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let ours = self.seats.len() + self.silent.callers.load(Ordering::SeqCst);
+        let certain = crate::blocking::threads() + ours >= crate::dump::threads_of_process();
+        eprintln!(
+            "cosocket: {} coroutines wait for each other and nothing is left that could wake \
+             them: {}",
+            self.live.load(Ordering::SeqCst),
+            if certain { "deadlock" } else { "possible deadlock (another thread still may)" },
+        );
+        for seat in &self.seats {
+            seat.report.store(true, Ordering::SeqCst);
+        }
+        self.ring_all();
+    }
+
+    pub(crate) fn woke_up(&self) {
+        self.silent.workers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether the worker is to print its part of the deadlock report.
+    pub(crate) fn wants_report(&self, index: usize) -> bool {
+        let report = &self.seats[index].report;
+        report.load(Ordering::Relaxed) && report.swap(false, Ordering::SeqCst)
+    }
+
+    /// Aborts after the report, where the builder asked for it and all workers have printed.
+    pub(crate) fn reported(&self) {
+        let all = self.seats.iter().all(|seat| !seat.report.load(Ordering::SeqCst));
+        if self.silent.abort && all {
+            std::process::abort();
+        }
+    }
+
+    /// Spawns a closure. The lifetimes and `Send` are the caller's to vouch for.
+    ///
+    /// # Safety
+    ///
+    /// Whatever `closure` and `T` borrow must live until the coroutine is done; unless both are
+    /// `Send`, `options.here_only` must be set and the handle must not leave this thread.
+    pub(crate) unsafe fn spawn<'a, F, T, K>(
+        &self,
+        options: Options,
+        closure: F,
+        kept: K,
+    ) -> io::Result<Arc<dyn Outcome<T> + 'a>>
+    where
+        F: FnOnce() -> T + 'a,
+        T: 'a,
+        K: Kept + 'a,
+    {
+        let reserved = self.stacks.reserve(options.stack_size)?;
+        let worker = current::worker().filter(|worker| ptr::eq(&*worker.runtime, self));
+        let block = worker.map_or_else(blocks::take, |worker| worker.blocks.take());
+        let packet = Packet::new(closure, kept, options.name, options.spawned_at, block);
+        let packet = Arc::new(packet);
+        let spawned: Arc<dyn Spawned + 'a> = packet.clone();
+        // SAFETY: the caller keeps what is borrowed alive until the coroutine is done, and it
+        // lets go of the packet's content before that.
+        let spawned: Arc<dyn Spawned> = unsafe { std::mem::transmute(spawned) };
+        // SAFETY: a block just taken is vacant.
+        unsafe { block.occupy(spawned, reserved) };
+        self.place(block, options.here_only);
+        Ok(packet)
+    }
+}
+
+/// How to spawn.
+pub(crate) struct Options {
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) spawned_at: &'static Location<'static>,
+    pub(crate) here_only: bool,
+}
+
+impl Options {
+    #[track_caller]
+    pub(crate) fn new() -> Options {
+        let spawned_at = Location::caller();
+        Options { name: None, stack_size: None, spawned_at, here_only: false }
+    }
+}
+
+/// A set of worker threads that run coroutines.
+///
+/// Most programs never name this type: [`crate::thread::spawn`] starts a global runtime on first
+/// use. One of your own gives control over the number of workers, the driver and the stacks, and
+/// ends when you say.
+///
+/// Dropping a runtime cancels its coroutines, waits until every one of them has unwound and the
+/// kernel holds none of their memory, and joins its threads. A coroutine that never waits, or
+/// that swallows its cancel, therefore holds the drop up. Dropped from one of its own coroutines,
+/// a runtime starts to stop and does not wait.
+///
+/// ```
+/// let runtime = cosocket::Builder::new().workers(2).build()?;
+/// let sum: i32 = runtime.run(|| {
+///     let parts: Vec<_> = (0..4).map(|n| cosocket::thread::spawn(move || n)).collect();
+///     parts.into_iter().map(|part| part.join().unwrap()).sum()
+/// });
+/// assert_eq!(sum, 6);
+/// # std::io::Result::Ok(())
+/// ```
+pub struct Runtime {
+    pub(crate) shared: Arc<Shared>,
+    threads: Vec<ThreadHandle<()>>,
+    drivers: Vec<String>,
+}
+
+/// Configures a [`Runtime`].
+///
+/// What is not set comes from the environment, else from the defaults: `COSOCKET_WORKERS` (or the
+/// number of processors) and `COSOCKET_DRIVER` (`io_uring`, `epoll`, or `auto`: the first one
+/// that the kernel allows).
+#[derive(Clone, Debug)]
+pub struct Builder {
+    workers: Option<usize>,
+    driver: Option<Choice>,
+    stack_size: usize,
+    ring_entries: u32,
+    abort_on_deadlock: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder::new()
+    }
+}
+
+impl Builder {
+    /// The defaults.
+    pub fn new() -> Builder {
+        Builder {
+            workers: None,
+            driver: None,
+            stack_size: DEFAULT_STACK_SIZE,
+            ring_entries: DEFAULT_RING_ENTRIES,
+            abort_on_deadlock: false,
+        }
+    }
+
+    /// The number of worker threads; at least one.
+    pub fn workers(mut self, workers: usize) -> Builder {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Which kernel interface the workers wait on.
+    pub fn driver(mut self, driver: Choice) -> Builder {
+        self.driver = Some(driver);
+        self
+    }
+
+    /// The stack size of coroutines that do not ask for another, in bytes: 256 KiB, and 1 MiB in
+    /// builds with debug assertions. It is address space; memory is taken page by page on use.
+    /// Below 128 KiB the guard under each stack shrinks from 16 pages to one.
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.stack_size = bytes;
+        self
+    }
+
+    /// Entries of each worker's io_uring submission queue: 256. More operations than that may be
+    /// in flight; this many are handed over in one system call. Rings count against
+    /// `RLIMIT_MEMLOCK` (about 0.1 MB at 256).
+    pub fn ring_entries(mut self, entries: u32) -> Builder {
+        self.ring_entries = entries;
+        self
+    }
+
+    /// Aborts the process, after the report, when all coroutines wait for each other. For tests.
+    pub fn abort_on_deadlock(mut self, abort: bool) -> Builder {
+        self.abort_on_deadlock = abort;
+        self
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for zero or more than 256 workers and for settings in the environment that
+    /// cannot be read; the system's error when a thread or a driver cannot be had. A refused
+    /// io_uring is an error only where it was asked for by name.
+    pub fn build(self) -> io::Result<Runtime> {
+        let workers = match self.workers {
+            Some(workers) => workers,
+            None => workers_from_environment()?,
+        };
+        if !(1..=256).contains(&workers) {
+            let message = format!("a runtime has 1 to 256 workers, not {workers}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let driver = match self.driver {
+            Some(driver) => driver,
+            None => Choice::from_environment()?,
+        };
+        overflow::install(crate::dump::overflow_subject)?;
+        let seats = (0..workers).map(|_| Seat::new()).collect::<io::Result<_>>()?;
+        let shared = Arc::new(Shared {
+            seats,
+            stacks: Arc::new(StackPool::new(self.stack_size)?),
+            surplus: Mutex::new(VecDeque::new()),
+            surplus_len: AtomicUsize::new(0),
+            live: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            silent: Silence {
+                workers: AtomicUsize::new(0),
+                reported: AtomicBool::new(false),
+                callers: AtomicUsize::new(0),
+                abort: self.abort_on_deadlock,
+            },
+            driver,
+            ring_entries: self.ring_entries,
+        });
+        // Dropped on an early return, which stops the workers that did start.
+        let mut runtime = Runtime { shared, threads: Vec::new(), drivers: Vec::new() };
+        for index in 0..workers {
+            let driver = runtime.start_worker(index)?;
+            runtime.drivers.push(driver);
+        }
+        Ok(runtime)
+    }
+}
+
+impl Runtime {
+    /// Starts a worker thread and waits until its driver, made on it, works.
+    fn start_worker(&mut self, index: usize) -> io::Result<String> {
+        let shared = Arc::clone(&self.shared);
+        let (started, outcome) = mpsc::channel();
+        let name = format!("cosocket-{index}");
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let seat = &shared.seats[index];
+            let driver = match Driver::open(shared.driver, shared.ring_entries, seat.mailbox) {
+                Ok(driver) => driver,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            let _signal_stack = overflow::SignalStack::new();
+            let _ = started.send(Ok(driver.describe()));
+            drop(started);
+            let worker = Worker::new(index, Arc::clone(&shared), driver);
+            let bomb = AbortOnPanic;
+            worker.run();
+            std::mem::forget(bomb);
+        })?;
+        self.threads.push(thread);
+        let ended = || io::Error::other("the worker thread ended before it began");
+        outcome.recv().map_err(|_| ended())?
+    }
+
+    /// Runs `f` as a coroutine while the calling thread waits for it, and returns what it
+    /// returns. Coroutines that `f` spawned and did not join go on.
+    ///
+    /// # Panics
+    ///
+    /// Inside a coroutine (call `f` there, or spawn), and with `f`'s own panic.
+    #[track_caller]
+    pub fn run<F, T>(&self, f: F) -> T
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        assert!(
+            current::worker().is_none(),
+            "cosocket: `run` called inside a coroutine; call the function directly, or spawn it"
+        );
+        // SAFETY: this thread waits for the coroutine's end before anything borrowed ends: a
+        // plain thread's wait is not cancelled, and nothing below panics before the wait.
+        let packet = unsafe { self.shared.spawn(Options::new(), f, ()) };
+        let packet = packet.unwrap_or_else(|error| panic!("cosocket: cannot run: {error}"));
+        self.shared.silent.callers.fetch_add(1, Ordering::SeqCst);
+        packet.identity().wait_done(true);
+        self.shared.silent.callers.fetch_sub(1, Ordering::SeqCst);
+        // SAFETY: the only handle.
+        match unsafe { packet.take() }.expect("waited for") {
+            Ok(value) => value,
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+
+    /// Spawns a coroutine on this runtime, from anywhere.
+    ///
+    /// # Panics
+    ///
+    /// When no stack can be had; [`crate::thread::Builder`] returns that as an error.
+    #[track_caller]
+    pub fn spawn<F, T>(&self, f: F) -> crate::thread::JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        crate::thread::spawn_on(&self.shared, Options::new(), f).expect("failed to spawn coroutine")
+    }
+
+    /// The number of worker threads.
+    pub fn workers(&self) -> usize {
+        self.shared.seats.len()
+    }
+
+    /// Which driver the workers use, in words: `io_uring`, or `epoll` with the reason why.
+    pub fn driver(&self) -> &str {
+        &self.drivers[0]
+    }
+
+    /// What the workers have counted so far.
+    pub fn metrics(&self) -> Metrics {
+        let mut metrics = Metrics::default();
+        for seat in &self.shared.seats {
+            seat.counters.add_to(&mut metrics);
+        }
+        metrics.live = self.shared.live.load(Ordering::Relaxed) as u64;
+        metrics
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.shared.stop();
+        let own = current::worker().is_some_and(|w| Arc::ptr_eq(&w.runtime, &self.shared));
+        if own {
+            // Its worker cannot join itself; the threads end by themselves.
+            return;
+        }
+        for thread in self.threads.drain(..) {
+            // A worker's panic aborts, so this is Ok; a coroutine of another runtime that drops
+            // this one blocks its worker here, as std's join would.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("workers", &self.workers())
+            .field("driver", &self.driver())
+            .field("live", &self.shared.live.load(Ordering::Relaxed))
+            .finish()
+    }
+}
+
+/// Runs `f` as a coroutine on a runtime of its own, which is drained before this returns: what
+/// `f` spawned and did not join is cancelled and has unwound by then, as threads end with `main`.
+///
+/// # Panics
+///
+/// Inside a coroutine, with `f`'s own panic, and when the runtime cannot be started.
+///
+/// ```
+/// let answer = cosocket::run(|| cosocket::thread::spawn(|| 6 * 7).join().unwrap());
+/// assert_eq!(answer, 42);
+/// ```
+#[track_caller]
+pub fn run<F, T>(f: F) -> T
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    let runtime = Builder::new().build();
+    runtime.unwrap_or_else(|error| panic!("cosocket: cannot start a runtime: {error}")).run(f)
+}
+
+/// The runtime for spawns from the calling thread: its own in a coroutine, else the global one.
+pub(crate) fn here() -> io::Result<Arc<Shared>> {
+    static GLOBAL: OnceLock<Result<Runtime, String>> = OnceLock::new();
+    if let Some(worker) = current::worker() {
+        return Ok(Arc::clone(&worker.runtime));
+    }
+    let global = GLOBAL.get_or_init(|| Builder::new().build().map_err(|e| e.to_string()));
+    match global {
+        Ok(runtime) => Ok(Arc::clone(&runtime.shared)),
+        Err(error) => Err(io::Error::other(format!("the global runtime did not start: {error}"))),
+    }
+}
+
+fn workers_from_environment() -> io::Result<usize> {
+    match std::env::var("COSOCKET_WORKERS") {
+        Err(_) => Ok(std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(256)),
+        Ok(text) => text.parse().map_err(|_| {
+            let message = format!("COSOCKET_WORKERS is {text:?}; it takes a number from 1 to 256");
+            io::Error::new(io::ErrorKind::InvalidInput, message)
+        }),
+    }
+}
+
+impl Seat {
+    fn new() -> io::Result<Seat> {
+        Ok(Seat {
+            mailbox: Mailbox::take()?,
+            counters: Arc::default(),
+            load: AtomicUsize::new(0),
+            report: AtomicBool::new(false),
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.mailbox.give_back();
+    }
+}
+
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        eprintln!("cosocket: the scheduler panicked; this is a bug in cosocket. Aborting.");
+        std::process::abort();
+    }
+}

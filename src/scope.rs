@@ -1,0 +1,209 @@
+//! `std::thread::scope`: coroutines that borrow, and are over when the scope is.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::Result;
+
+use crate::coroutine::{Kept, Spawned};
+use crate::mailbox::CANCELLED;
+use crate::runtime::{self, Options};
+use crate::thread::{Handle, Thread};
+use crate::wait::{Reason, WaitSlot};
+
+/// Runs `f` with a [`Scope`] in which it can spawn coroutines that borrow from outside, and
+/// returns when all of them are over.
+///
+/// # Panics
+///
+/// With `f`'s own panic, after the coroutines were cancelled and have ended; and, as in std, when
+/// `f` returned but a coroutine that nobody joined has panicked.
+///
+/// A cancel that comes while the scope waits for its coroutines is passed on to them.
+///
+/// ```
+/// let mut numbers = vec![1, 2, 3];
+/// let mut sum = 0;
+/// cosocket::thread::scope(|scope| {
+///     scope.spawn(|| sum = numbers.iter().sum());
+/// });
+/// numbers.push(sum);
+/// assert_eq!(numbers, [1, 2, 3, 6]);
+/// ```
+#[track_caller]
+pub fn scope<'env, F, T>(f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    let scope = Scope {
+        data: Arc::new(ScopeData {
+            running: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+            owner: WaitSlot::new(),
+            children: Mutex::new(Vec::new()),
+        }),
+        _scope: PhantomData,
+        _env: PhantomData,
+    };
+    // Caught, so that the wait below is an ordinary one and not one in mid-unwind.
+    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    if result.is_err() {
+        scope.data.cancel_all();
+    }
+    if !scope.data.wait_empty(false) {
+        scope.data.cancel_all();
+        scope.data.wait_empty(true);
+    }
+    match result {
+        Err(payload) => resume_unwind(payload),
+        Ok(_) if scope.data.panicked.load(Ordering::Relaxed) => {
+            panic!("a scoped coroutine panicked")
+        }
+        Ok(value) => value,
+    }
+}
+
+/// Where scoped coroutines are spawned; see [`scope`].
+pub struct Scope<'scope, 'env: 'scope> {
+    data: Arc<ScopeData>,
+    _scope: PhantomData<&'scope mut &'scope ()>,
+    _env: PhantomData<&'env mut &'env ()>,
+}
+
+struct ScopeData {
+    running: AtomicUsize,
+    panicked: AtomicBool,
+    owner: WaitSlot,
+    /// Who to cancel when the scope fails. Those that are over are thinned out as it grows.
+    children: Mutex<Vec<Arc<dyn Spawned>>>,
+}
+
+impl ScopeData {
+    fn wait_empty(&self, shielded: bool) -> bool {
+        let empty = || self.running.load(Ordering::Acquire) == 0;
+        self.owner.wait(empty, Reason::SCOPE, shielded)
+    }
+
+    fn cancel_all(&self) {
+        let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        children.iter().for_each(|child| child.identity().signal(CANCELLED));
+    }
+
+    fn adopt(&self, child: Arc<dyn Spawned>) {
+        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        if children.len() == children.capacity() {
+            children.retain(|child| !child.identity().is_done());
+        }
+        children.push(child);
+    }
+}
+
+/// Counts one coroutine of the scope out, when nothing of it can touch what it borrowed.
+struct Membership(Arc<ScopeData>);
+
+impl Kept for Membership {
+    fn unhandled_panic(&self) {
+        self.0.panicked.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        if self.0.running.fetch_sub(1, Ordering::Release) == 1 {
+            self.0.owner.wake();
+        }
+    }
+}
+
+impl<'scope, 'env> Scope<'scope, 'env> {
+    /// Spawns a coroutine that may borrow what lives longer than the scope.
+    ///
+    /// # Panics
+    ///
+    /// When no stack can be had; [`Builder::spawn_scoped`](crate::thread::Builder::spawn_scoped)
+    /// returns that as an error.
+    #[track_caller]
+    pub fn spawn<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        self.spawn_with(Options::new(), f).expect("failed to spawn coroutine")
+    }
+
+    pub(crate) fn spawn_with<F, T>(
+        &'scope self,
+        options: Options,
+        f: F,
+    ) -> io::Result<ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        self.data.running.fetch_add(1, Ordering::Relaxed);
+        let membership = Membership(Arc::clone(&self.data));
+        let shared = runtime::here()?;
+        // SAFETY: `scope` returns only when every membership is gone, which is after closure and
+        // result have been dropped or handed to the handle, and the handle cannot leave 'scope.
+        let packet = unsafe { shared.spawn(options, f, membership) }?;
+        let handle = Handle { packet, thread: OnceLock::new() };
+        self.data.adopt(handle.spawned());
+        Ok(ScopedJoinHandle { handle, data: &self.data })
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Scope");
+        debug.field("running", &self.data.running.load(Ordering::Relaxed));
+        debug.field("panicked", &self.data.panicked.load(Ordering::Relaxed));
+        debug.finish_non_exhaustive()
+    }
+}
+
+/// The handle of a scoped coroutine.
+pub struct ScopedJoinHandle<'scope, T> {
+    handle: Handle<'scope, T>,
+    data: &'scope ScopeData,
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// As [`JoinHandle::join`](crate::thread::JoinHandle::join).
+    pub fn join(self) -> Result<T> {
+        self.handle.join()
+    }
+
+    /// As [`JoinHandle::is_finished`](crate::thread::JoinHandle::is_finished).
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+
+    /// As [`JoinHandle::thread`](crate::thread::JoinHandle::thread).
+    pub fn thread(&self) -> &Thread {
+        self.handle.thread()
+    }
+
+    /// As [`JoinHandle::cancel`](crate::thread::JoinHandle::cancel).
+    pub fn cancel(&self) {
+        self.handle.cancel();
+    }
+}
+
+impl<T> Drop for ScopedJoinHandle<'_, T> {
+    fn drop(&mut self) {
+        if let Some(Err(payload)) = self.handle.detach()
+            && !payload.is::<crate::Cancelled>()
+        {
+            self.data.panicked.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopedJoinHandle").finish_non_exhaustive()
+    }
+}

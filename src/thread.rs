@@ -1,0 +1,440 @@
+//! `std::thread`, for coroutines.
+//!
+//! The names, signatures and meanings are those of [`std::thread`]. Inside a coroutine they act
+//! on the coroutine; on a plain thread they act on the thread, except that [`spawn`] always
+//! spawns a coroutine (from a plain thread: on a global runtime that it starts on first use).
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+pub use std::thread::{Result, available_parallelism, panicking};
+
+pub use crate::local::{AccessError, LocalKey};
+pub use crate::scope::{Scope, ScopedJoinHandle, scope};
+
+use crate::clock;
+use crate::coroutine::{Outcome, Spawned, detach};
+use crate::current;
+use crate::mailbox::{CANCELLED, UNPARKED};
+use crate::runtime::{self, Options, Shared};
+use crate::wait::{self, Reason, Shield, Signal};
+
+/// Spawns a coroutine and returns a handle to it.
+///
+/// It starts on this or another worker of the runtime, and stays on the worker that starts it.
+/// Dropping the handle detaches the coroutine.
+///
+/// # Panics
+///
+/// When no stack can be had, or the global runtime cannot be started; see [`Builder::spawn`].
+///
+/// ```
+/// let handle = cosocket::thread::spawn(|| 6 * 7);
+/// assert_eq!(handle.join().unwrap(), 42);
+/// ```
+#[track_caller]
+pub fn spawn<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    spawn_with(Options::new(), f).expect("failed to spawn coroutine")
+}
+
+/// Spawns a coroutine on this worker, whose closure and result need not be `Send`.
+///
+/// # Panics
+///
+/// Outside a coroutine, and when no stack can be had.
+///
+/// ```
+/// use std::rc::Rc;
+/// cosocket::run(|| {
+///     let shared = Rc::new(5);
+///     let clone = Rc::clone(&shared);
+///     assert_eq!(cosocket::spawn_local(move || *clone + 1).join().unwrap(), 6);
+/// });
+/// ```
+#[track_caller]
+pub fn spawn_local<F, T>(f: F) -> LocalJoinHandle<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    let worker = current::worker()
+        .expect("cosocket: `spawn_local` called outside a coroutine; use `run` or `spawn` first");
+    let options = Options { here_only: true, ..Options::new() };
+    // SAFETY: nothing is borrowed, it starts on this worker, and the handle is not `Send`.
+    let packet = unsafe { worker.runtime.spawn(options, f, ()) }.expect("failed to spawn coroutine");
+    let handle = Handle { packet, thread: OnceLock::new() };
+    LocalJoinHandle { handle, _not_send: std::marker::PhantomData }
+}
+
+fn spawn_with<F, T>(options: Options, f: F) -> io::Result<JoinHandle<T>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    spawn_on(&*runtime::here()?, options, f)
+}
+
+pub(crate) fn spawn_on<F, T>(shared: &Shared, options: Options, f: F) -> io::Result<JoinHandle<T>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // SAFETY: nothing is borrowed, and both types are `Send`.
+    let packet = unsafe { shared.spawn(options, f, ()) }?;
+    Ok(JoinHandle(Handle { packet, thread: OnceLock::new() }))
+}
+
+/// Settings for a new coroutine: a name, a stack size.
+///
+/// ```
+/// let builder = cosocket::thread::Builder::new().name("reader".into()).stack_size(64 << 10);
+/// let handle = builder.spawn(|| cosocket::thread::current().name().map(str::to_owned))?;
+/// assert_eq!(handle.join().unwrap().as_deref(), Some("reader"));
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Builder {
+    name: Option<String>,
+    stack_size: Option<usize>,
+}
+
+impl Builder {
+    /// No name, the runtime's stack size.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// The coroutine's name, for dumps, reports and [`Thread::name`].
+    pub fn name(mut self, name: String) -> Builder {
+        self.name = Some(name);
+        self
+    }
+
+    /// The size of the coroutine's stack in bytes; the guard below it comes on top.
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Spawns a coroutine with these settings.
+    ///
+    /// # Errors
+    ///
+    /// When no stack can be mapped (the error names the limit that was met), or the global
+    /// runtime cannot be started.
+    ///
+    /// # Panics
+    ///
+    /// When the name contains a NUL byte, as in std.
+    #[track_caller]
+    pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn_with(self.options(Options::new()), f)
+    }
+
+    /// Spawns a coroutine in a [`scope`] with these settings; errors and panics as
+    /// [`Builder::spawn`].
+    #[track_caller]
+    pub fn spawn_scoped<'scope, 'env, F, T>(
+        self,
+        scope: &'scope Scope<'scope, 'env>,
+        f: F,
+    ) -> io::Result<ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        scope.spawn_with(self.options(Options::new()), f)
+    }
+
+    fn options(self, options: Options) -> Options {
+        if let Some(name) = &self.name {
+            assert!(!name.contains('\0'), "coroutine name may not contain interior null bytes");
+        }
+        let name = self.name.map(String::into_boxed_str);
+        Options { name, stack_size: self.stack_size, ..options }
+    }
+}
+
+/// A handle that can wait for a coroutine, take its result, or cancel it.
+///
+/// Dropping it detaches the coroutine, which goes on; a result nobody takes is dropped.
+pub struct JoinHandle<T>(Handle<'static, T>);
+
+impl<T> JoinHandle<T> {
+    /// Waits for the coroutine and returns its result, or the payload of its panic.
+    /// A cancelled coroutine's payload is [`Cancelled`](crate::Cancelled).
+    pub fn join(self) -> Result<T> {
+        self.0.join()
+    }
+
+    /// Whether the coroutine is over; `join` then returns at once.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// The coroutine's [`Thread`].
+    pub fn thread(&self) -> &Thread {
+        self.0.thread()
+    }
+
+    /// Ends the coroutine at its next wait, or at the one it is in.
+    ///
+    /// The wait unwinds quietly, without the panic hook: destructors run, and `join` returns the
+    /// payload [`Cancelled`](crate::Cancelled). An operation that the kernel completes at the same
+    /// time is not lost: the call returns its result and the next wait unwinds. A coroutine that
+    /// has not started drops its closure and ends. The cancel is sticky: one who catches the
+    /// unwind is unwound again at every later wait. [`shield`](crate::shield) holds it back.
+    ///
+    /// With `panic = "abort"` nothing can unwind: I/O waits then end with an error, others go on.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").finish_non_exhaustive()
+    }
+}
+
+/// The handle of [`spawn_local`]; it stays on its thread.
+pub struct LocalJoinHandle<T> {
+    handle: Handle<'static, T>,
+    _not_send: std::marker::PhantomData<*mut ()>,
+}
+
+impl<T> LocalJoinHandle<T> {
+    /// As [`JoinHandle::join`].
+    pub fn join(self) -> Result<T> {
+        self.handle.join()
+    }
+
+    /// As [`JoinHandle::is_finished`].
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+
+    /// As [`JoinHandle::thread`].
+    pub fn thread(&self) -> &Thread {
+        self.handle.thread()
+    }
+
+    /// As [`JoinHandle::cancel`].
+    pub fn cancel(&self) {
+        self.handle.cancel();
+    }
+}
+
+impl<T> fmt::Debug for LocalJoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalJoinHandle").finish_non_exhaustive()
+    }
+}
+
+/// What the three kinds of handle have in common: the right to the result.
+pub(crate) struct Handle<'a, T> {
+    pub(crate) packet: Arc<dyn Outcome<T> + 'a>,
+    pub(crate) thread: OnceLock<Thread>,
+}
+
+impl<T> Handle<'_, T> {
+    pub(crate) fn join(self) -> Result<T> {
+        if !self.packet.identity().wait_done(false) {
+            // Detaches the other one, as unwinding past its handle would.
+            drop(self);
+            wait::raise_cancelled();
+        }
+        // SAFETY: the one handle with the right to the result.
+        unsafe { self.packet.take() }.expect("the result is taken once")
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.packet.identity().is_done()
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.packet.identity().signal(CANCELLED);
+    }
+
+    pub(crate) fn thread(&self) -> &Thread {
+        self.thread.get_or_init(|| Thread(Kind::Coroutine(self.spawned())))
+    }
+
+    /// The packet without its types.
+    pub(crate) fn spawned(&self) -> Arc<dyn Spawned> {
+        let spawned: Arc<dyn Spawned + '_> = self.packet.clone();
+        // SAFETY: through this only the identity is used, which borrows nothing; and the content
+        // of the packet is gone before the borrows end, so its drop touches none of them.
+        unsafe { std::mem::transmute::<Arc<dyn Spawned + '_>, Arc<dyn Spawned>>(spawned) }
+    }
+
+    /// Gives up the right to the result; returns it if it is there and was not taken.
+    pub(crate) fn detach(&self) -> Option<Result<T>> {
+        detach(&*self.packet)
+    }
+}
+
+impl<T> Drop for Handle<'_, T> {
+    fn drop(&mut self) {
+        drop(self.detach());
+    }
+}
+
+/// A coroutine, or a plain thread: what [`current`] and the handles name.
+#[derive(Clone)]
+pub struct Thread(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Coroutine(Arc<dyn Spawned>),
+    Thread(std::thread::Thread),
+}
+
+impl Thread {
+    /// Makes [`park`] return, now or when it is called next. From any thread.
+    pub fn unpark(&self) {
+        match &self.0 {
+            Kind::Coroutine(coroutine) => coroutine.identity().signal(UNPARKED),
+            Kind::Thread(thread) => thread.unpark(),
+        }
+    }
+
+    /// A number of its own in this process.
+    pub fn id(&self) -> ThreadId {
+        match &self.0 {
+            Kind::Coroutine(coroutine) => ThreadId(Number::Coroutine(coroutine.identity().id)),
+            Kind::Thread(thread) => ThreadId(Number::Thread(thread.id())),
+        }
+    }
+
+    /// The name given to [`Builder::name`].
+    pub fn name(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Coroutine(coroutine) => coroutine.identity().name.as_deref(),
+            Kind::Thread(thread) => thread.name(),
+        }
+    }
+}
+
+impl fmt::Debug for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Thread");
+        debug.field("id", &self.id()).field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+/// Tells coroutines and threads apart; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ThreadId(Number);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Number {
+    Coroutine(u64),
+    Thread(std::thread::ThreadId),
+}
+
+/// The calling coroutine, or thread.
+pub fn current() -> Thread {
+    match current::worker() {
+        // SAFETY: the current coroutine has not finished, and this is its worker.
+        Some(worker) => Thread(Kind::Coroutine(unsafe { worker.current().packet() })),
+        None => Thread(Kind::Thread(std::thread::current())),
+    }
+}
+
+/// Waits until [`Thread::unpark`] is, or was, called. May return without that, as in std.
+pub fn park() {
+    match current::worker() {
+        Some(_) => park_coroutine(None),
+        None => std::thread::park(),
+    }
+}
+
+/// [`park`], for at most `timeout`.
+pub fn park_timeout(timeout: Duration) {
+    match current::worker() {
+        Some(_) => park_coroutine(Some(clock::after(timeout))),
+        None => std::thread::park_timeout(timeout),
+    }
+}
+
+fn park_coroutine(deadline: Option<clock::Nanos>) {
+    let worker = current::worker().expect("asked for by a coroutine");
+    let me = worker.current();
+    while !me.signals.take_unparked() {
+        match wait::suspend(worker, Reason::PARK, deadline, false) {
+            Signal::Wake => {}
+            Signal::TimedOut => {
+                me.signals.take_unparked();
+                return;
+            }
+            Signal::Cancelled => return raise_where_possible(),
+        }
+    }
+}
+
+/// Waits for at least `duration`.
+pub fn sleep(duration: Duration) {
+    match current::worker() {
+        Some(_) => sleep_until_nanos(clock::after(duration)),
+        None => std::thread::sleep(duration),
+    }
+}
+
+/// Waits until `deadline` has passed.
+pub fn sleep_until(deadline: Instant) {
+    sleep(deadline.saturating_duration_since(Instant::now()));
+}
+
+fn sleep_until_nanos(deadline: clock::Nanos) {
+    let worker = current::worker().expect("asked for by a coroutine");
+    loop {
+        match wait::suspend(worker, Reason::SLEEP, Some(deadline), false) {
+            Signal::Cancelled => return raise_where_possible(),
+            // The wheel went by a clock read before this: the deadline has passed.
+            Signal::TimedOut => return,
+            Signal::Wake => {}
+        }
+    }
+}
+
+/// Lets every other ready coroutine of this worker run first; on a plain thread, other threads.
+///
+/// A pending cancel unwinds here.
+pub fn yield_now() {
+    match current::worker() {
+        Some(worker) => {
+            worker.yield_now();
+            if wait::is_cancellable(worker) {
+                raise_where_possible();
+            }
+        }
+        None => std::thread::yield_now(),
+    }
+}
+
+/// Runs `f` with cancels of this coroutine held back: one that comes meanwhile takes effect at
+/// the first wait after it.
+///
+/// For foreign frames that must not be unwound (C callbacks), and for waits that must come to
+/// their end. On a plain thread it just runs `f`.
+pub fn shield<T>(f: impl FnOnce() -> T) -> T {
+    let _shield = Shield::raise();
+    f()
+}
+
+fn raise_where_possible() {
+    if cfg!(panic = "unwind") {
+        wait::raise_cancelled();
+    }
+}

@@ -1,0 +1,432 @@
+//! The one place that suspends, and the one kind of node that others wake.
+//!
+//! Every wait in the library is the same small loop:
+//!
+//! ```text
+//!   publish a waiter  ->  condition true? ------------------------------> withdraw, go on
+//!                              ^  | no
+//!                              |  v
+//!                              suspend(reason, deadline) -> Wake        (a hint: look again)
+//!                                                        -> TimedOut    (withdraw, say so)
+//!                                                        -> Cancelled   (withdraw, unwind)
+//! ```
+//!
+//! A [`Waiter`] lies in the frame that waits, so waiting allocates nothing. Whoever wakes it
+//! copies what it needs first; its last touch is the store of `woken`, after which the frame may
+//! be gone. A waiter that finds itself unlinked but not yet woken therefore waits for that store
+//! before it leaves (`Waiter::settle`).
+
+use std::cell::Cell;
+use std::panic::resume_unwind;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::clock::{self, Nanos};
+use crate::coroutine::{Coroutine, NEVER};
+use crate::current;
+use crate::list::{Links, List};
+use crate::mailbox::WOKEN;
+use crate::worker::{self, Worker};
+
+/// How a wait ended. A wake is a hint: every caller looks at its own condition again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Wake,
+    TimedOut,
+    Cancelled,
+}
+
+/// What a suspended coroutine waits for, for dumps and the deadlock report.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reason {
+    pub(crate) kind: Kind,
+    pub(crate) fd: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    None,
+    Read,
+    Write,
+    Ready,
+    Turn,
+    Sleep,
+    Park,
+    Join,
+    Scope,
+    Blocking,
+}
+
+impl Reason {
+    pub(crate) const NONE: Reason = Reason::new(Kind::None);
+    pub(crate) const SLEEP: Reason = Reason::new(Kind::Sleep);
+    pub(crate) const PARK: Reason = Reason::new(Kind::Park);
+    pub(crate) const JOIN: Reason = Reason::new(Kind::Join);
+    pub(crate) const SCOPE: Reason = Reason::new(Kind::Scope);
+    pub(crate) const BLOCKING: Reason = Reason::new(Kind::Blocking);
+
+    const fn new(kind: Kind) -> Reason {
+        Reason { kind, fd: -1 }
+    }
+
+    pub(crate) const fn io(kind: Kind, fd: i32) -> Reason {
+        Reason { kind, fd }
+    }
+
+    /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
+    pub(crate) fn ends_by_itself(self) -> bool {
+        !matches!(self.kind, Kind::Park | Kind::Join | Kind::Scope | Kind::Turn)
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = match self.kind {
+            Kind::None => "nothing",
+            Kind::Read => "read",
+            Kind::Write => "write",
+            Kind::Ready => "readiness",
+            Kind::Turn => "its turn on a socket",
+            Kind::Sleep => "sleep",
+            Kind::Park => "park",
+            Kind::Join => "join",
+            Kind::Scope => "the end of a scope",
+            Kind::Blocking => "a blocking job",
+        };
+        if self.fd >= 0 { write!(f, "{what} fd={}", self.fd) } else { f.write_str(what) }
+    }
+}
+
+/// Gives the worker to others until something makes this coroutine ready again.
+///
+/// `deadline` bounds this one wait. Unless `shielded`, a pending cancel ends it: a cancel is
+/// sticky, so a coroutine that caught its unwind and waits again yields once, then is told again.
+pub(crate) fn suspend(
+    worker: &Worker,
+    reason: Reason,
+    deadline: Option<Nanos>,
+    shielded: bool,
+) -> Signal {
+    let me = worker.current();
+    let shielded = shielded || me.shield.get() > 0 || is_unwinding(worker);
+    if !shielded && me.signals.is_cancelled() {
+        worker.yield_now();
+        return Signal::Cancelled;
+    }
+    me.reason.set(reason);
+    if let Some(deadline) = deadline {
+        worker.set_deadline(me, deadline);
+    }
+    let parked_unwinding = worker.enter_wait_of(me);
+    worker.switch_away(me);
+    worker.leave_wait_of(me, parked_unwinding);
+    me.deadline.set(NEVER);
+    if me.timed_out.replace(false) {
+        Signal::TimedOut
+    } else if !shielded && me.signals.is_cancelled() {
+        Signal::Cancelled
+    } else {
+        Signal::Wake
+    }
+}
+
+/// Ends the coroutine: unwinds it with the payload [`crate::Cancelled`], past the panic hook.
+///
+/// With `panic = "abort"` there is no unwinding; callers turn the cancel into an error there.
+pub(crate) fn raise_cancelled() -> ! {
+    resume_unwind(Box::new(crate::Cancelled))
+}
+
+/// A pending cancel that may be delivered here and now.
+pub(crate) fn is_cancellable(worker: &Worker) -> bool {
+    let me = worker.current();
+    me.signals.is_cancelled() && me.shield.get() == 0 && !is_unwinding(worker)
+}
+
+/// Whether the current coroutine is unwinding.
+///
+/// std counts panics a thread. While a coroutine is parked in mid-unwind the count is its, and is
+/// ignored for all others on the worker; a coroutine that once parked so keeps its own mark for
+/// as long as the count cannot tell (erring on the side that never raises a second panic).
+pub(crate) fn is_unwinding(worker: &Worker) -> bool {
+    if !std::thread::panicking() {
+        return false;
+    }
+    worker.parked_unwinding() == 0 || worker.current().unwinding.get()
+}
+
+/// Who waits: a coroutine, or a plain thread.
+#[derive(Clone, Copy)]
+enum Party {
+    Coroutine { block: &'static Coroutine, generation: u32 },
+    Thread,
+}
+
+/// A node in the frame that waits.
+#[repr(C)]
+pub(crate) struct Waiter {
+    links: Links,
+    party: Party,
+    /// 0 until woken, then 1; the futex word of a waiting thread.
+    woken: AtomicU32,
+}
+
+impl Waiter {
+    pub(crate) fn new() -> Waiter {
+        let party = match current::worker() {
+            Some(worker) => {
+                let block = worker.current();
+                Party::Coroutine { block, generation: block.signals.generation() }
+            }
+            None => Party::Thread,
+        };
+        Waiter { links: Links::new(), party, woken: AtomicU32::new(0) }
+    }
+
+    pub(crate) fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::Acquire) != 0
+    }
+
+    /// Suspends the coroutine, or blocks the thread, once.
+    pub(crate) fn wait(&self, reason: Reason, deadline: Option<Nanos>, shielded: bool) -> Signal {
+        match self.party {
+            Party::Coroutine { .. } => {
+                let worker = current::worker().expect("a coroutine stays on its worker");
+                suspend(worker, reason, deadline, shielded)
+            }
+            Party::Thread => self.block_thread(deadline),
+        }
+    }
+
+    /// Waits for the waker's last touch: it has taken this node off its list and will store
+    /// `woken` within a few instructions.
+    fn settle(&self) {
+        while !self.is_woken() {
+            match self.party {
+                Party::Coroutine { .. } => {
+                    self.wait(Reason::NONE, None, true);
+                }
+                Party::Thread => {
+                    self.block_thread(None);
+                }
+            }
+        }
+    }
+
+    /// Wakes whoever waits.
+    ///
+    /// # Safety
+    ///
+    /// The waiter was taken off its list or slot by the caller, who alone may wake it.
+    unsafe fn wake(waiter: *const Waiter) {
+        // SAFETY: an unlinked waiter stays in its frame until `woken` is stored.
+        let party = unsafe { (*waiter).party };
+        // SAFETY: as above; this store is the last touch.
+        let word = unsafe { &raw const (*waiter).woken };
+        // SAFETY: as above.
+        unsafe { (*word).store(1, Ordering::Release) };
+        match party {
+            Party::Coroutine { block, generation } => worker::signal(block, generation, WOKEN),
+            // The frame may be gone by now: the kernel then finds nobody, or wakes a stranger
+            // who looks at its own word again.
+            Party::Thread => futex_wake(word.cast()),
+        }
+    }
+
+    #[cold]
+    fn block_thread(&self, deadline: Option<Nanos>) -> Signal {
+        let timeout = match deadline {
+            None => None,
+            Some(deadline) => match deadline.checked_sub(clock::now()) {
+                Some(left) if left > 0 => Some(Duration::from_nanos(left)),
+                _ => return Signal::TimedOut,
+            },
+        };
+        futex_wait(&self.woken, 0, timeout);
+        Signal::Wake
+    }
+}
+
+/// A place for one waiter at a time: a join, the end of a scope, a blocking job.
+pub(crate) struct WaitSlot {
+    waiter: AtomicPtr<Waiter>,
+}
+
+impl WaitSlot {
+    pub(crate) const fn new() -> WaitSlot {
+        WaitSlot { waiter: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// Waits until `done` holds; false when the wait was cancelled before that.
+    ///
+    /// # Panics
+    ///
+    /// When somebody waits here already.
+    pub(crate) fn wait(&self, done: impl Fn() -> bool, reason: Reason, shielded: bool) -> bool {
+        while !done() {
+            let waiter = Waiter::new();
+            let mine = (&raw const waiter).cast_mut();
+            let old = self.waiter.swap(mine, Ordering::AcqRel);
+            assert!(old.is_null(), "two waiters in a slot made for one");
+            let mut signal = Signal::Wake;
+            // Published, so a completion from here on wakes us; one before is seen here.
+            while !done() && !waiter.is_woken() && signal != Signal::Cancelled {
+                signal = waiter.wait(reason, None, shielded);
+            }
+            if self
+                .waiter
+                .compare_exchange(mine, ptr::null_mut(), Ordering::AcqRel, Ordering::Acquire)
+                .is_err()
+            {
+                waiter.settle();
+            }
+            if signal == Signal::Cancelled {
+                return done();
+            }
+        }
+        true
+    }
+
+    /// Wakes the waiter, if there is one. Call it after `done` has become true.
+    pub(crate) fn wake(&self) {
+        let waiter = self.waiter.swap(ptr::null_mut(), Ordering::AcqRel);
+        if !waiter.is_null() {
+            // SAFETY: the swap made us the one who wakes it.
+            unsafe { Waiter::wake(waiter) };
+        }
+    }
+}
+
+/// Waiters in the order of their arrival.
+pub(crate) struct WaitQueue {
+    list: Mutex<List<Waiter>>,
+}
+
+/// The queue, locked. The lock is held for a few instructions and never across a wait.
+pub(crate) struct LockedQueue<'a>(MutexGuard<'a, List<Waiter>>);
+
+impl WaitQueue {
+    pub(crate) const fn new() -> WaitQueue {
+        WaitQueue { list: Mutex::new(List::new()) }
+    }
+
+    pub(crate) fn lock(&self) -> LockedQueue<'_> {
+        // Nothing in here panics while the lock is held, and a coroutine parked in mid-unwind on
+        // this thread poisons it all the same (std counts panics a thread): poison means nothing.
+        LockedQueue(self.list.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits to be woken from this queue, into which the caller has put `waiter`.
+    ///
+    /// `Wake` means a waker chose this waiter: whatever it hands over is now the caller's, even
+    /// if a timeout or a cancel came at the same time.
+    pub(crate) fn wait(
+        &self,
+        waiter: &Waiter,
+        reason: Reason,
+        deadline: Option<Nanos>,
+    ) -> Signal {
+        loop {
+            let signal = waiter.wait(reason, deadline, false);
+            if waiter.is_woken() {
+                return Signal::Wake;
+            }
+            if signal != Signal::Wake {
+                if self.lock().remove(waiter) {
+                    return signal;
+                }
+                waiter.settle();
+                return Signal::Wake;
+            }
+        }
+    }
+}
+
+impl LockedQueue<'_> {
+    /// # Safety
+    ///
+    /// The waiter stays where it is until it is woken or removed.
+    pub(crate) unsafe fn push(&mut self, waiter: &Waiter) {
+        // SAFETY: the caller keeps the waiter in place; the lock makes us the only one here.
+        unsafe { self.0.push_back(waiter) };
+    }
+
+    /// Takes the waiter back out; false when a waker has it already.
+    fn remove(&mut self, waiter: &Waiter) -> bool {
+        let linked = waiter.links.is_linked();
+        if linked {
+            // SAFETY: linked into this list, whose lock we hold.
+            unsafe { self.0.remove(waiter) };
+        }
+        linked
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes the longest waiting one out; the caller wakes it after unlocking.
+    pub(crate) fn pop(&mut self) -> Option<Chosen> {
+        // SAFETY: linked waiters stay in place.
+        unsafe { self.0.pop_front() }.map(Chosen)
+    }
+}
+
+/// A waiter that was taken out of its queue and must be woken.
+#[must_use]
+pub(crate) struct Chosen(*const Waiter);
+
+impl Chosen {
+    pub(crate) fn wake(self) {
+        // SAFETY: taking it out of the queue made us the one who wakes it.
+        unsafe { Waiter::wake(self.0) };
+    }
+}
+
+/// Keeps cancels away from the current coroutine while it lives.
+pub(crate) struct Shield {
+    cell: Option<&'static Cell<u32>>,
+}
+
+impl Shield {
+    pub(crate) fn raise() -> Shield {
+        let cell = current::worker().map(|worker| &worker.current().shield);
+        if let Some(cell) = cell {
+            cell.set(cell.get() + 1);
+        }
+        Shield { cell }
+    }
+}
+
+impl Drop for Shield {
+    fn drop(&mut self) {
+        if let Some(cell) = self.cell {
+            cell.set(cell.get() - 1);
+        }
+    }
+}
+
+fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
+    let timespec = timeout.map(|left| libc::timespec {
+        tv_sec: left.as_secs() as libc::time_t,
+        tv_nsec: left.subsec_nanos() as libc::c_long,
+    });
+    let timespec = timespec.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: the word and the timeout live through the call. Spurious returns are fine.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+            expected,
+            timespec,
+        )
+    };
+}
+
+fn futex_wake(word: *const u32) {
+    // SAFETY: the kernel only compares the address with those of its waiters.
+    unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
+}

@@ -1,0 +1,545 @@
+//! A worker: one thread, one driver, one queue of ready coroutines, and the loop over them.
+//!
+//! ```text
+//!           +---------------------------- the loop's own stack ---------------------------+
+//!           |  run ready (<= TURN_BUDGET switches) -> inbox -> timers -> driver.turn(wait) |
+//!           +--------|-------------------------------------------------------^------------+
+//!             resume |                                 none ready, or budget | spent,
+//!                    v            switch                          or finished|
+//!                coroutine A ---------------> coroutine B ------> ... -------+
+//! ```
+//!
+//! A coroutine that suspends switches straight to the next ready one; the loop's stack is used
+//! when there is none, or when a turn of the driver is due. User code runs on coroutine stacks
+//! only. A panic on the loop's stack is a bug of ours and aborts the process.
+
+use std::cell::{Cell, UnsafeCell};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::arch;
+use crate::blocks::{self, BlockCache};
+use crate::clock::{self, Nanos};
+use crate::coroutine::{self, Coroutine, Frames, NEVER, Stage};
+use crate::current;
+use crate::driver::{Driver, Wait};
+use crate::mailbox::{self, CANCELLED, Mailbox, UNPARKED};
+use crate::metrics::Counters;
+use crate::ready::ReadyQueue;
+use crate::runtime::Shared;
+use crate::stack::StackCache;
+use crate::timer::Wheel;
+use crate::wait::Reason;
+
+/// Switches between two turns of the driver. At some 2 to 3 µs of kernel work a switch in a
+/// server this bounds the time between looks at the kernel, the timers and the inbox to a
+/// fraction of a millisecond; larger values measured no faster.
+const TURN_BUDGET: u32 = 128;
+
+/// Calls in a row that need not wait before a coroutine gives way to others.
+const STREAK_BUDGET: u32 = 32;
+
+/// How often the stack pool is looked through for stacks to empty.
+const TRIM_PERIOD: Nanos = 1_000_000_000;
+
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) mailbox: &'static Mailbox,
+    pub(crate) runtime: Arc<Shared>,
+    pub(crate) driver: Driver,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) blocks: BlockCache,
+    /// Unstarted closures of this worker, in the order they came.
+    pub(crate) fresh: ReadyQueue,
+    ready: ReadyQueue,
+    /// Whose turn it is, when both queues have somebody: neither may starve the other.
+    fresh_next: Cell<bool>,
+    current: Cell<*const Coroutine>,
+    /// Finished, and still to be cleared away by the loop, off its stack.
+    finished: Cell<Option<&'static Coroutine>>,
+    loop_context: UnsafeCell<arch::Context>,
+    #[cfg(cosocket_asan)]
+    loop_fiber: crate::sanitizer::LoopFiber,
+    stacks: StackCache,
+    wheel: Wheel,
+    now: Cell<Nanos>,
+    trim_at: Cell<Nanos>,
+    budget: Cell<u32>,
+    streak: Cell<u32>,
+    /// Coroutines suspended in mid-unwind on this thread.
+    parked_unwinding: Cell<u32>,
+    /// Coroutines in waits that end by themselves: while there are any, nothing is deadlocked.
+    outside_waits: Cell<usize>,
+    /// Finished blocks that a late signal keeps linked in the inbox.
+    lingering: Cell<usize>,
+    cancelled_all: Cell<bool>,
+}
+
+impl Worker {
+    pub(crate) fn new(index: usize, runtime: Arc<Shared>, driver: Driver) -> Worker {
+        let now = clock::now();
+        let seat = &runtime.seats[index];
+        Worker {
+            index,
+            mailbox: seat.mailbox,
+            counters: Arc::clone(&seat.counters),
+            driver,
+            blocks: BlockCache::new(),
+            fresh: ReadyQueue::new(),
+            ready: ReadyQueue::new(),
+            fresh_next: Cell::new(false),
+            current: Cell::new(ptr::null()),
+            finished: Cell::new(None),
+            loop_context: UnsafeCell::new(arch::Context::new()),
+            #[cfg(cosocket_asan)]
+            loop_fiber: crate::sanitizer::LoopFiber::of_this_thread(),
+            stacks: StackCache::new(Arc::clone(&runtime.stacks)),
+            wheel: Wheel::new(now),
+            now: Cell::new(now),
+            trim_at: Cell::new(now + TRIM_PERIOD),
+            budget: Cell::new(0),
+            streak: Cell::new(0),
+            parked_unwinding: Cell::new(0),
+            outside_waits: Cell::new(0),
+            lingering: Cell::new(0),
+            cancelled_all: Cell::new(false),
+            runtime,
+        }
+    }
+
+    /// Runs until the runtime stops and its last coroutine is over.
+    pub(crate) fn run(&self) {
+        let _entered = current::enter(self);
+        while !self.is_over() {
+            self.budget.set(TURN_BUDGET);
+            while let Some(next) = self.take_turn() {
+                self.resume(next);
+            }
+            self.drain_inbox();
+            self.now.set(clock::now());
+            self.fire_timers();
+            self.do_chores();
+            let wait = self.plan_wait();
+            self.turn(wait);
+        }
+    }
+
+    /// The coroutine that runs.
+    #[inline]
+    pub(crate) fn current(&self) -> &'static Coroutine {
+        debug_assert!(!self.current.get().is_null(), "the loop has no coroutine");
+        // SAFETY: control blocks are never freed; this is called on a coroutine's stack, and
+        // whoever switched to that coroutine stored it here.
+        unsafe { &*self.current.get() }
+    }
+
+    /// The coroutine that runs, or `None` on the loop's stack.
+    pub(crate) fn running(&self) -> Option<&'static Coroutine> {
+        // SAFETY: as in `current`.
+        unsafe { self.current.get().as_ref() }
+    }
+
+    /// Rings one worker that sleeps, if any.
+    pub(crate) fn wake_one_sleeper(&self) {
+        let others = self.runtime.seats.iter().map(|seat| seat.mailbox);
+        if let Some(sleeper) = others.into_iter().find(|mailbox| mailbox.is_asleep()) {
+            sleeper.ring();
+        }
+    }
+
+    /// The clock as of this turn; what I/O timeouts count from.
+    pub(crate) fn now(&self) -> Nanos {
+        self.now.get()
+    }
+
+    /// Suspends `me`, the current coroutine, and runs others until it is made ready.
+    #[inline]
+    pub(crate) fn switch_away(&self, me: &'static Coroutine) {
+        me.stage.set(Stage::Suspended);
+        self.give_way(me);
+    }
+
+    /// Lets every other ready coroutine go first.
+    pub(crate) fn yield_now(&self) {
+        let me = self.current();
+        me.stage.set(Stage::Ready);
+        self.ready.push(me);
+        self.give_way(me);
+    }
+
+    fn give_way(&self, me: &'static Coroutine) {
+        self.streak.set(0);
+        if arch::DIRECT
+            && let Some(next) = self.take_turn()
+        {
+            next.stage.set(Stage::Running);
+            if !ptr::eq(next, me) {
+                self.counters.switches.add(1);
+                self.current.set(next);
+                self.switch(me, next);
+            }
+            return;
+        }
+        self.current.set(ptr::null());
+        self.to_loop(me);
+    }
+
+    /// The next coroutine to run, within the budget of this turn.
+    #[inline]
+    fn take_turn(&self) -> Option<&'static Coroutine> {
+        let budget = self.budget.get();
+        if budget == 0 {
+            return None;
+        }
+        self.budget.set(budget - 1);
+        if self.fresh_next.get() || self.ready.is_empty() {
+            self.fresh_next.set(false);
+            if let Some(block) = self.fresh.pop().or_else(|| self.runtime.take_surplus(self)) {
+                self.start(block);
+                return Some(block);
+            }
+        }
+        self.fresh_next.set(!self.fresh.is_empty());
+        self.ready.pop()
+    }
+
+    /// Makes a suspended coroutine ready. Waking one that is not suspended does nothing: it will
+    /// look at its condition before it suspends.
+    #[inline]
+    pub(crate) fn make_ready(&self, coroutine: &'static Coroutine) {
+        if coroutine.stage.get() == Stage::Suspended {
+            coroutine.stage.set(Stage::Ready);
+            self.ready.push(coroutine);
+        }
+    }
+
+    /// Every call that might wait comes through here first: after a run of calls that did not,
+    /// others get their turn.
+    #[inline]
+    pub(crate) fn charge(&self) {
+        let streak = self.streak.get() + 1;
+        self.streak.set(streak);
+        if streak > STREAK_BUDGET {
+            self.yield_now();
+        }
+    }
+
+    /// Bounds the current wait of `me`. The timer of an earlier wait stays armed when it fires
+    /// no later than needed: it then looks at the deadline of the moment. So a socket that reads
+    /// again and again under one timeout touches the wheel once a timeout, not once a read.
+    pub(crate) fn set_deadline(&self, me: &'static Coroutine, deadline: Nanos) {
+        me.deadline.set(deadline);
+        if me.timer.is_armed() {
+            if me.timer.expires() <= deadline {
+                return;
+            }
+            // SAFETY: armed on this wheel; control blocks stay in place.
+            unsafe { self.wheel.disarm(&me.timer) };
+        }
+        // SAFETY: as above, and not armed now.
+        unsafe { self.wheel.arm(&me.timer, deadline) };
+    }
+
+    /// Bookkeeping at the start of a wait; true if `me` parks in mid-unwind.
+    pub(crate) fn enter_wait_of(&self, me: &Coroutine) -> bool {
+        self.outside_waits.set(self.outside_waits.get() + me.reason.get().ends_by_itself() as usize);
+        let unwinding = std::thread::panicking()
+            && (self.parked_unwinding.get() == 0 || me.unwinding.get());
+        if unwinding {
+            me.unwinding.set(true);
+            self.parked_unwinding.set(self.parked_unwinding.get() + 1);
+        }
+        unwinding
+    }
+
+    pub(crate) fn leave_wait_of(&self, me: &Coroutine, parked_unwinding: bool) {
+        self.outside_waits.set(self.outside_waits.get() - me.reason.get().ends_by_itself() as usize);
+        me.reason.set(Reason::NONE);
+        if parked_unwinding {
+            self.parked_unwinding.set(self.parked_unwinding.get() - 1);
+            if self.parked_unwinding.get() == 0 {
+                self.wake_cancelled();
+            }
+        }
+        if !std::thread::panicking() {
+            me.unwinding.set(false);
+        }
+    }
+
+    pub(crate) fn parked_unwinding(&self) -> u32 {
+        self.parked_unwinding.get()
+    }
+
+    /// Takes the stack and makes the context, the first time a worker picks a coroutine.
+    fn start(&self, block: &'static Coroutine) {
+        block.signals.begin();
+        if self.runtime.is_stopping() {
+            block.signals.cancel();
+        }
+        block.stage.set(Stage::Ready);
+        // SAFETY: the block is ours since we took it from a queue of unstarted ones.
+        let frames = unsafe { &mut *block.frames.get() };
+        let Frames::Reserved(reserved) = std::mem::replace(frames, Frames::None) else {
+            unreachable!("an unstarted coroutine has a stack promised");
+        };
+        let stack = self.stacks.take(reserved);
+        // SAFETY: the stack is nobody else's, and `root` leaves it only by `arch::exit`.
+        unsafe {
+            arch::init(
+                block.context.get(),
+                (stack.top(), stack.bottom()),
+                root,
+                ptr::from_ref(block).cast_mut().cast(),
+            );
+        }
+        *frames = Frames::Stack(stack);
+    }
+
+    /// Runs `next` from the loop, until somebody comes back to the loop.
+    fn resume(&self, next: &'static Coroutine) {
+        self.counters.switches.add(1);
+        next.stage.set(Stage::Running);
+        self.current.set(next);
+        #[cfg(cosocket_asan)]
+        let fiber = self.loop_fiber.leave_for(next);
+        // SAFETY: `next` was taken from a queue, so it is suspended or fresh, and ours.
+        unsafe { arch::resume(self.loop_context.get(), next.context.get(), 0) };
+        #[cfg(cosocket_asan)]
+        fiber.arrive();
+        if let Some(finished) = self.finished.take() {
+            self.clear_away(finished);
+        }
+    }
+
+    fn switch(&self, me: &'static Coroutine, next: &'static Coroutine) {
+        #[cfg(cosocket_asan)]
+        crate::sanitizer::leave(me, next);
+        // SAFETY: `me` runs on this stack; `next` came from a queue, so it is suspended or fresh.
+        unsafe { arch::switch(me.context.get(), next.context.get(), 0) };
+        #[cfg(cosocket_asan)]
+        crate::sanitizer::arrive(me);
+    }
+
+    fn to_loop(&self, me: &'static Coroutine) {
+        #[cfg(cosocket_asan)]
+        self.loop_fiber.leave_from(me);
+        // SAFETY: `me` runs on this stack, and the loop is suspended in `resume`.
+        unsafe { arch::suspend(me.context.get(), self.loop_context.get(), 0) };
+        #[cfg(cosocket_asan)]
+        crate::sanitizer::arrive(me);
+    }
+
+    /// Leaves a finished coroutine's stack for good.
+    fn exit(&self, me: &'static Coroutine) -> ! {
+        me.stage.set(Stage::Finished);
+        self.current.set(ptr::null());
+        self.finished.set(Some(me));
+        #[cfg(cosocket_asan)]
+        self.loop_fiber.leave_for_good();
+        // SAFETY: as in `to_loop`; nothing on this stack is needed any more.
+        unsafe { arch::exit(me.context.get(), self.loop_context.get(), 0) }
+    }
+
+    /// Takes back the stack and the block of a finished coroutine.
+    fn clear_away(&self, block: &'static Coroutine) {
+        // SAFETY: the coroutine has exited; we run on the loop's stack.
+        unsafe { arch::release(block.context.get()) };
+        // SAFETY: the block is still ours.
+        let frames = unsafe { std::mem::replace(&mut *block.frames.get(), Frames::None) };
+        match frames {
+            Frames::Stack(stack) => self.stacks.give(stack),
+            Frames::None | Frames::Reserved(_) => unreachable!("it ran on a stack"),
+        }
+        if block.timer.is_armed() {
+            // SAFETY: armed on this wheel.
+            unsafe { self.wheel.disarm(&block.timer) };
+        }
+        debug_assert!(block.op.is_idle(), "an operation outlived its coroutine");
+        self.counters.finished.add(1);
+        if block.signals.retire() {
+            self.vacate(block);
+        } else {
+            self.lingering.set(self.lingering.get() + 1);
+        }
+        self.runtime.one_less(self.index);
+    }
+
+    fn vacate(&self, block: &'static Coroutine) {
+        block.home.store(ptr::null_mut(), Ordering::Relaxed);
+        self.blocks.give(block);
+    }
+
+    fn drain_inbox(&self) {
+        self.mailbox.drain(|delivery| {
+            // SAFETY: what is linked in our inbox is a control block, and those are never freed.
+            let block = unsafe { &*Coroutine::of_signals(delivery.signals) };
+            match delivery.kind {
+                mailbox::Kind::Unstarted => self.fresh.push(block),
+                mailbox::Kind::Retired => {
+                    self.lingering.set(self.lingering.get() - 1);
+                    self.vacate(block);
+                }
+                mailbox::Kind::Signalled => self.make_ready(block),
+            }
+        });
+    }
+
+    fn fire_timers(&self) {
+        let now = self.now.get();
+        while let Some(timer) = self.wheel.expire(now) {
+            // SAFETY: only timers in control blocks are armed on this wheel.
+            let block = unsafe { &*Coroutine::of_timer(timer) };
+            match block.deadline.get() {
+                NEVER => {}
+                deadline if deadline > now => {
+                    // SAFETY: just expired, so not armed; blocks stay in place.
+                    unsafe { self.wheel.arm(&block.timer, deadline) };
+                }
+                _ => {
+                    if block.stage.get() == Stage::Suspended {
+                        block.timed_out.set(true);
+                        self.make_ready(block);
+                    }
+                }
+            }
+        }
+    }
+
+    fn do_chores(&self) {
+        if self.now.get() >= self.trim_at.get() {
+            self.trim_at.set(self.now.get() + TRIM_PERIOD);
+            self.stacks.trim();
+        }
+        if self.runtime.is_stopping() && !self.cancelled_all.replace(true) {
+            self.for_each_started(|block| {
+                block.signals.cancel();
+                self.make_ready(block);
+            });
+        }
+        if self.runtime.wants_report(self.index) {
+            self.report_waits();
+        }
+    }
+
+    /// How long the driver may sleep. Marks the mailbox asleep unless there is work.
+    fn plan_wait(&self) -> Wait {
+        let busy = !self.ready.is_empty() || !self.fresh.is_empty() || self.is_over();
+        if busy || self.runtime.has_surplus() || !self.mailbox.prepare_sleep() {
+            return Wait::Poll;
+        }
+        // Looked at again after the mailbox was marked: a stop or a surplus that came before the
+        // mark rings nobody, one that comes after rings us.
+        if self.runtime.has_surplus() || (self.runtime.is_stopping() && !self.cancelled_all.get()) {
+            self.mailbox.wake_up();
+            return Wait::Poll;
+        }
+        match self.wheel.next_expiry() {
+            Some(at) => Wait::Until(at),
+            None => Wait::Forever,
+        }
+    }
+
+    fn turn(&self, wait: Wait) {
+        let forever = matches!(wait, Wait::Forever) && self.outside_waits.get() == 0;
+        if forever {
+            self.runtime.fell_silent(self.index);
+        }
+        self.counters.turns.add(1);
+        self.driver.turn(wait, |block| self.make_ready(block));
+        if forever {
+            self.runtime.woke_up();
+        }
+        if !matches!(wait, Wait::Poll) {
+            self.mailbox.wake_up();
+        }
+        self.counters.system_calls.set(self.driver.system_calls());
+    }
+
+    fn is_over(&self) -> bool {
+        self.runtime.is_stopping() && self.runtime.is_empty() && self.lingering.get() == 0
+    }
+
+    /// Wakes those whose cancel waited for an unwind on this thread to end.
+    #[cold]
+    fn wake_cancelled(&self) {
+        self.for_each_started(|block| {
+            if block.signals.is_cancelled() {
+                self.make_ready(block);
+            }
+        });
+    }
+
+    fn for_each_started(&self, mut f: impl FnMut(&'static Coroutine)) {
+        blocks::for_each(|block| {
+            let ours = ptr::eq(block.home.load(Ordering::Relaxed), self.mailbox);
+            if ours && !matches!(block.stage.get(), Stage::Unstarted | Stage::Finished) {
+                f(block);
+            }
+        });
+    }
+
+    /// Prints what this worker's coroutines wait for: its part of the deadlock report.
+    #[cold]
+    fn report_waits(&self) {
+        self.for_each_started(|block| {
+            // SAFETY: started and not finished, and ours.
+            let identity = unsafe { block.identity() };
+            eprintln!(
+                "cosocket:   {}, worker {}: waits for {}; spawned at {}",
+                crate::dump::Title(identity),
+                self.index,
+                block.reason.get(),
+                identity.spawned_at,
+            );
+        });
+        self.runtime.reported();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        debug_assert!(self.ready.is_empty() && self.fresh.is_empty(), "coroutines left behind");
+    }
+}
+
+/// Sets bits in a coroutine's signals and wakes it, from any thread. On its own worker this takes
+/// neither an atomic read-modify-write (for a plain wake) nor a system call.
+pub(crate) fn signal(coroutine: &'static Coroutine, generation: u32, bits: u64) {
+    if let Some(worker) = current::worker()
+        && ptr::eq(coroutine.home.load(Ordering::Relaxed), worker.mailbox)
+        && coroutine.signals.generation() == generation
+        && coroutine.stage.get() != Stage::Unstarted
+    {
+        let sticky = bits & (CANCELLED | UNPARKED);
+        if sticky != 0 {
+            coroutine.signals.record(sticky);
+        }
+        worker.make_ready(coroutine);
+        return;
+    }
+    if let mailbox::Outcome::MustLink = coroutine.signals.signal(generation, bits) {
+        // SAFETY: the block was occupied under `generation`, so `home` is a mailbox, and those
+        // are never freed. It cannot change before the owner drains the link that we now make.
+        let home = unsafe { &*coroutine.home.load(Ordering::Acquire) };
+        home.push(&coroutine.signals);
+        home.ring();
+    }
+}
+
+/// The first frame of every coroutine.
+unsafe extern "C" fn root(_word: usize, data: *mut ()) -> ! {
+    // SAFETY: `start` passed the control block.
+    let me: &'static Coroutine = unsafe { &*data.cast::<Coroutine>() };
+    #[cfg(cosocket_asan)]
+    crate::sanitizer::arrive_first();
+    // SAFETY: this is the coroutine's stack, and the root runs once.
+    unsafe { coroutine::run_to_end(me) };
+    match current::worker() {
+        Some(worker) => worker.exit(me),
+        // A child forked from inside a coroutine came to the end of its closure: as when the only
+        // thread of a process ends.
+        // SAFETY: always safe to call.
+        None => unsafe { libc::_exit(0) },
+    }
+}
