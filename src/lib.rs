@@ -4,29 +4,11 @@
 compile_error!("cosocket needs 64-bit Linux (5.11 or later); other systems are not supported");
 
 #[allow(unsafe_code)]
-mod blocking;
-mod clock {
-    pub(crate) type Nanos = u64;
-}
+#[cfg_attr(not(test), allow(dead_code, unused_imports))]
+mod overflow;
 #[allow(unsafe_code)]
-mod list;
-#[allow(unsafe_code)]
-mod timer;
+#[cfg_attr(not(test), allow(dead_code, unused_imports))]
+mod stack;
 
-/// std's `net`, for coroutines.
-pub mod net {
-    mod addr;
-
-    pub use addr::ToSocketAddrs;
-}
-
-pub use blocking::unblock;
-
-/// What this repository's tests and benches reach; no part of the public interface.
-#[cfg(cosocket_internals)]
-#[doc(hidden)]
-pub mod internals {
-    pub use crate::blocking::{Counts, counts};
-    pub use crate::list::{Links, List, Node};
-    pub use crate::timer::{Timer, Wheel};
-}
+#[cfg(test)]
+mod child;

@@ -1,0 +1,140 @@
+//! A worker's own idle stacks, of the default class: no locks, no atomics.
+//!
+//! ```text
+//!    front                                back
+//!    coldest  . . . . . . . . . . . . . . hottest
+//!       ^ reserve takes, take leaves here    ^ take takes, give leaves here
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use super::advice::{self, Advice};
+use super::size::{self, SizeClass};
+use super::{Reserved, Stack, StackPool, pool};
+
+/// At most this many idle stacks a worker: each may hold a page or more that no other can use.
+const CAPACITY: usize = 128;
+/// Stacks that go to or from the pool under one lock: few enough to leave some to the others,
+/// many enough that the lock does not count.
+const BATCH: usize = CAPACITY / 4;
+
+/// The idle stacks of one worker.
+#[derive(Debug)]
+pub(crate) struct StackCache {
+    pool: Arc<StackPool>,
+    class: SizeClass,
+    idle: RefCell<VecDeque<Stack>>,
+    /// Stacks that were taken and not given back, and the most there were, which decays.
+    live: Cell<usize>,
+    peak_live: Cell<usize>,
+}
+
+impl StackCache {
+    pub(crate) fn new(pool: Arc<StackPool>) -> StackCache {
+        pool.cache_opened();
+        StackCache {
+            class: pool.default_class(),
+            pool,
+            idle: RefCell::new(VecDeque::with_capacity(CAPACITY)),
+            live: Cell::new(0),
+            peak_live: Cell::new(0),
+        }
+    }
+
+    /// As [`StackPool::reserve`], from this worker's idle stacks where it can.
+    pub(crate) fn reserve(&self, size_bytes: Option<usize>) -> io::Result<Reserved> {
+        if let Some(bytes) = size_bytes
+            && SizeClass::holding(bytes)? != self.class
+        {
+            return self.pool.reserve(size_bytes);
+        }
+        let mut idle = self.idle.borrow_mut();
+        if idle.is_empty() {
+            self.pool.lend(BATCH, &mut idle)?;
+        }
+        Ok(Reserved::new(
+            idle.pop_front().expect("the pool lends one or fails"),
+        ))
+    }
+
+    /// The promised stack, or rather the hottest of its size that is idle here.
+    pub(crate) fn take(&self, reserved: Reserved) -> Stack {
+        let promised = reserved.redeem();
+        if promised.class != self.class {
+            return promised;
+        }
+        self.live.set(self.live.get() + 1);
+        let mut idle = self.idle.borrow_mut();
+        match idle.pop_back() {
+            Some(hottest) => {
+                idle.push_front(promised);
+                hottest
+            }
+            None => promised,
+        }
+    }
+
+    /// Ends the use of a stack that was taken here. Nobody may run on it again.
+    pub(crate) fn give(&self, stack: Stack) {
+        if stack.class != self.class {
+            return pool::take_home(stack);
+        }
+        // The peak matters only where it is followed by a fall.
+        self.peak_live
+            .set(self.peak_live.get().max(self.live.get()));
+        self.live.set(self.live.get().saturating_sub(1));
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() == CAPACITY {
+            self.pool.take_back(idle.drain(..BATCH));
+        }
+        idle.push_back(stack);
+    }
+
+    /// Stacks that are idle here.
+    pub(crate) fn idle(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
+    /// Gives memory back that recent demand does not call for. To be called about once a second:
+    /// that is the clock by which demand is forgotten, half of it in five calls. Takes some
+    /// 0.2 ms when there is much to give back.
+    ///
+    /// Idle stacks beyond the recent peak go to the pool and lose their memory; the others keep
+    /// their highest page. Returns whether a later call may find more; until then, or until a
+    /// stack is given, the worker may sleep without calling it.
+    pub(crate) fn trim(&self) -> bool {
+        let live = self.live.get();
+        let mut idle = self.idle.borrow_mut();
+        let needed = self.peak_live.get().saturating_sub(live);
+        let surplus = idle.len().saturating_sub(needed);
+        if surplus > 0 {
+            self.pool.take_back_surplus(idle.drain(..surplus));
+        }
+        self.peak_live.set(live + needed * 7 / 8);
+        let below_top_page: Vec<_> = idle.iter().filter_map(below_top_page).collect();
+        // SAFETY: nobody runs on idle stacks. What is refused stays in memory, no more.
+        let _ = unsafe { advice::advise(&below_top_page, Advice::Empty) };
+        let pool_is_warm = self.pool.trim();
+        pool_is_warm || !idle.is_empty()
+    }
+}
+
+impl Drop for StackCache {
+    fn drop(&mut self) {
+        self.pool.take_back(self.idle.get_mut().drain(..));
+        self.pool.cache_closed();
+    }
+}
+
+/// What is seldom used of a stack: all but the page that every coroutine touches.
+fn below_top_page(stack: &Stack) -> Option<libc::iovec> {
+    let bottom = stack.bottom();
+    let iov_len = stack.slab.slab().end(stack.index).addr() - size::page_bytes() - bottom.addr();
+    (iov_len > 0).then_some(libc::iovec {
+        iov_base: bottom.cast(),
+        iov_len,
+    })
+}
