@@ -38,9 +38,12 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use crate::current;
+use crate::wait::{self, Reason, WaitSlot};
 
 /// What the pool runs.
 pub(crate) type Job = Box<dyn FnOnce() + Send + 'static>;
@@ -89,7 +92,7 @@ pub fn unblock<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
 pub(crate) fn try_unblock<T: Send + 'static>(
     f: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
-    if in_coroutine() { offload(f) } else { Ok(f()) }
+    if current::worker().is_some() { offload(f) } else { Ok(f()) }
 }
 
 /// Hands `job` to the pool and returns at once. The only error is that the pool has no thread and
@@ -115,28 +118,36 @@ pub fn counts() -> Counts {
     Pool::of_this_process().counts()
 }
 
-/// Whether the caller must not block its thread.
-fn in_coroutine() -> bool {
-    false
+/// Whether the pool has work, which may end with a wake.
+pub(crate) fn is_busy() -> bool {
+    let counts = counts();
+    counts.queued > 0 || counts.idle < counts.threads
 }
 
-/// Runs `f` in the pool and waits for it.
+/// Runs `f` in the pool and waits for it. A cancel abandons the job, which runs to its end.
 fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    let (sender, receiver) = mpsc::sync_channel(1);
+    let answer = Arc::new(Answer { outcome: OnceLock::new(), waiter: WaitSlot::new() });
+    let theirs = Arc::clone(&answer);
     submit(Box::new(move || {
         let outcome = panic::catch_unwind(AssertUnwindSafe(f));
-        // The caller may have given up waiting; then the outcome is dropped here.
-        let _ = sender.send(outcome);
+        let first = theirs.outcome.set(Mutex::new(Some(outcome)));
+        debug_assert!(first.is_ok(), "a job answers once");
+        theirs.waiter.wake();
     }))?;
-    match suspend_until_done(receiver) {
+    if !answer.waiter.wait(|| answer.outcome.get().is_some(), Reason::BLOCKING, false) {
+        return Err(wait::cancelled());
+    }
+    let mut outcome = answer.outcome.get().expect("waited for").lock();
+    match outcome.as_mut().expect("nothing panics with it").take().expect("taken once") {
         Ok(value) => Ok(value),
         Err(payload) => panic::resume_unwind(payload),
     }
 }
 
-/// THE place where the caller of a pool job waits for it.
-fn suspend_until_done<T>(outcome: mpsc::Receiver<thread::Result<T>>) -> thread::Result<T> {
-    outcome.recv().expect("a job sends its outcome")
+/// Where a job leaves its outcome for the coroutine that waits.
+struct Answer<T> {
+    outcome: OnceLock<Mutex<Option<thread::Result<T>>>>,
+    waiter: WaitSlot,
 }
 
 struct Pool {

@@ -3,6 +3,13 @@
 /// Nanoseconds of `CLOCK_MONOTONIC`; enough for 584 years of uptime.
 pub(crate) type Nanos = u64;
 
+/// `duration` from now, rounded up to what the type can hold.
+pub(crate) fn after(duration: std::time::Duration) -> Nanos {
+    let nanos = Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX);
+    // One short of the maximum, which means "never" elsewhere; both are centuries away.
+    now().saturating_add(nanos).min(Nanos::MAX - 1)
+}
+
 /// The time now.
 pub(crate) fn now() -> Nanos {
     let mut time = libc::timespec {

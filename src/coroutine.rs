@@ -91,7 +91,7 @@ pub(crate) struct Coroutine {
 unsafe impl Sync for Coroutine {}
 
 impl Coroutine {
-    pub(crate) const fn vacant() -> Coroutine {
+    pub(crate) fn vacant() -> Coroutine {
         Coroutine {
             context: UnsafeCell::new(arch::Context::new()),
             next: Cell::new(ptr::null()),
@@ -118,7 +118,7 @@ impl Coroutine {
     /// # Safety
     ///
     /// The caller owns the block: it is vacant and no worker knows it.
-    pub(crate) unsafe fn occupy(&self, packet: Arc<dyn Spawned>, reserved: Reserved) {
+    pub(crate) unsafe fn furnish(&self, packet: Arc<dyn Spawned>, reserved: Reserved) {
         debug_assert_eq!(self.stage.get(), Stage::Finished);
         self.stage.set(Stage::Unstarted);
         self.unwinding.set(false);
@@ -227,7 +227,7 @@ impl Identity {
     }
 
     /// Sets `bits` in the coroutine's signals, waking it; nothing happens when it is over.
-    pub(crate) fn signal(&self, bits: u64) {
+    pub(crate) fn signal(&self, bits: u32) {
         // SAFETY: control blocks are never freed.
         let coroutine = unsafe { &*self.coroutine };
         crate::worker::signal(coroutine, self.generation, bits);
@@ -300,7 +300,7 @@ impl<F: FnOnce() -> T, T, K> Packet<F, T, K> {
                 name,
                 spawned_at,
                 coroutine,
-                generation: coroutine.signals.generation(),
+                generation: coroutine.signals.occupy(),
                 progress: AtomicU32::new(0),
                 joiner: WaitSlot::new(),
             },

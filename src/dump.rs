@@ -1,6 +1,7 @@
 //! Names of coroutines, for reports.
 
 use std::fmt;
+use std::ptr::NonNull;
 
 use crate::coroutine::{Frames, Identity};
 use crate::current;
@@ -30,9 +31,9 @@ pub(crate) fn overflow_subject() -> Option<Subject> {
     let Frames::Stack(stack) = frames else { return None };
     Some(Subject {
         guard: stack.guard(),
-        size: stack.size(),
+        size_bytes: stack.size(),
         id: identity.id,
-        name: identity.name.as_deref().map(|name| (name.as_ptr(), name.len())),
+        name: identity.name.as_deref().map(NonNull::from),
         spawned_at: identity.spawned_at,
         worker: worker.index,
     })

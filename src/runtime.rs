@@ -16,7 +16,7 @@ use crate::mailbox::Mailbox;
 use crate::metrics::{Counters, Metrics};
 use crate::stack::StackPool;
 use crate::worker::Worker;
-use crate::{blocks, current, overflow};
+use crate::{blocks, current, overflow, registry};
 
 /// Default stack size in bytes. Address space, not memory: a resting coroutine costs one or two
 /// pages of it. Debug builds use several times the stack of release builds.
@@ -147,9 +147,9 @@ impl Shared {
         let seat = &self.seats[index];
         seat.load.fetch_add(1, Ordering::Relaxed);
         block.home.store(ptr::from_ref(seat.mailbox).cast_mut(), Ordering::Release);
-        block.signals.link_unstarted();
-        seat.mailbox.push(&block.signals);
-        seat.mailbox.ring();
+        // SAFETY: never freed, and published to nobody else: an unstarted block is linked by whoever
+        // places it, and by nobody who signals it.
+        unsafe { seat.mailbox.push(ptr::NonNull::from(&block.signals)) };
     }
 
     fn load(&self, index: usize) -> usize {
@@ -167,7 +167,7 @@ impl Shared {
     /// of them while coroutines live, those wait for each other: say so, once.
     pub(crate) fn fell_silent(&self, index: usize) {
         let silent = self.silent.workers.fetch_add(1, Ordering::SeqCst) + 1;
-        if silent < self.seats.len() || self.is_empty() || crate::blocking::pending() > 0 {
+        if silent < self.seats.len() || self.is_empty() || crate::blocking::is_busy() {
             return;
         }
         let others_sleep =
@@ -176,7 +176,7 @@ impl Shared {
             return;
         }
         let ours = self.seats.len() + self.silent.callers.load(Ordering::SeqCst);
-        let certain = crate::blocking::threads() + ours >= crate::dump::threads_of_process();
+        let certain = crate::blocking::counts().threads + ours >= crate::dump::threads_of_process();
         eprintln!(
             "cosocket: {} coroutines wait for each other and nothing is left that could wake \
              them: {}",
@@ -234,7 +234,7 @@ impl Shared {
         // lets go of the packet's content before that.
         let spawned: Arc<dyn Spawned> = unsafe { std::mem::transmute(spawned) };
         // SAFETY: a block just taken is vacant.
-        unsafe { block.occupy(spawned, reserved) };
+        unsafe { block.furnish(spawned, reserved) };
         self.place(block, options.here_only);
         Ok(packet)
     }
@@ -368,7 +368,8 @@ impl Builder {
             Some(driver) => driver,
             None => Choice::from_environment()?,
         };
-        overflow::install(crate::dump::overflow_subject)?;
+        // SAFETY: the hook reads a thread-local and a control block; see there.
+        unsafe { overflow::install(crate::dump::overflow_subject) }?;
         let seats = (0..workers).map(|_| Seat::new()).collect::<io::Result<_>>()?;
         let shared = Arc::new(Shared {
             seats,
@@ -408,13 +409,18 @@ impl Runtime {
                 Ok(driver) => driver,
                 Err(error) => return drop(started.send(Err(error))),
             };
-            let _signal_stack = overflow::SignalStack::new();
+            let signal_stack = match overflow::SignalStack::new() {
+                Ok(signal_stack) => signal_stack,
+                Err(error) => return drop(started.send(Err(error))),
+            };
             let _ = started.send(Ok(driver.describe()));
             drop(started);
             let worker = Worker::new(index, Arc::clone(&shared), driver);
             let bomb = AbortOnPanic;
             worker.run();
             std::mem::forget(bomb);
+            drop(worker);
+            drop(signal_stack);
         })?;
         self.threads.push(thread);
         let ended = || io::Error::other("the worker thread ended before it began");
@@ -559,7 +565,7 @@ fn workers_from_environment() -> io::Result<usize> {
 impl Seat {
     fn new() -> io::Result<Seat> {
         Ok(Seat {
-            mailbox: Mailbox::take()?,
+            mailbox: registry::claim()?,
             counters: Arc::default(),
             load: AtomicUsize::new(0),
             report: AtomicBool::new(false),
@@ -569,7 +575,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.mailbox.give_back();
+        registry::give_back(self.mailbox);
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Result;
 
 use crate::coroutine::{Kept, Spawned};
@@ -149,9 +149,9 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         // SAFETY: `scope` returns only when every membership is gone, which is after closure and
         // result have been dropped or handed to the handle, and the handle cannot leave 'scope.
         let packet = unsafe { shared.spawn(options, f, membership) }?;
-        let handle = Handle { packet, thread: OnceLock::new() };
+        let handle = Handle::new(packet, Some(&self.data.panicked));
         self.data.adopt(handle.spawned());
-        Ok(ScopedJoinHandle { handle, data: &self.data })
+        Ok(ScopedJoinHandle { handle })
     }
 }
 
@@ -167,7 +167,6 @@ impl fmt::Debug for Scope<'_, '_> {
 /// The handle of a scoped coroutine.
 pub struct ScopedJoinHandle<'scope, T> {
     handle: Handle<'scope, T>,
-    data: &'scope ScopeData,
 }
 
 impl<T> ScopedJoinHandle<'_, T> {
@@ -189,16 +188,6 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// As [`JoinHandle::cancel`](crate::thread::JoinHandle::cancel).
     pub fn cancel(&self) {
         self.handle.cancel();
-    }
-}
-
-impl<T> Drop for ScopedJoinHandle<'_, T> {
-    fn drop(&mut self) {
-        if let Some(Err(payload)) = self.handle.detach()
-            && !payload.is::<crate::Cancelled>()
-        {
-            self.data.panicked.store(true, Ordering::Relaxed);
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -68,7 +69,7 @@ where
     let options = Options { here_only: true, ..Options::new() };
     // SAFETY: nothing is borrowed, it starts on this worker, and the handle is not `Send`.
     let packet = unsafe { worker.runtime.spawn(options, f, ()) }.expect("failed to spawn coroutine");
-    let handle = Handle { packet, thread: OnceLock::new() };
+    let handle = Handle::new(packet, None);
     LocalJoinHandle { handle, _not_send: std::marker::PhantomData }
 }
 
@@ -87,7 +88,7 @@ where
 {
     // SAFETY: nothing is borrowed, and both types are `Send`.
     let packet = unsafe { shared.spawn(options, f, ()) }?;
-    Ok(JoinHandle(Handle { packet, thread: OnceLock::new() }))
+    Ok(JoinHandle(Handle::new(packet, None)))
 }
 
 /// Settings for a new coroutine: a name, a stack size.
@@ -243,11 +244,20 @@ impl<T> fmt::Debug for LocalJoinHandle<T> {
 
 /// What the three kinds of handle have in common: the right to the result.
 pub(crate) struct Handle<'a, T> {
-    pub(crate) packet: Arc<dyn Outcome<T> + 'a>,
-    pub(crate) thread: OnceLock<Thread>,
+    packet: Arc<dyn Outcome<T> + 'a>,
+    thread: OnceLock<Thread>,
+    /// Set when a panic's payload is dropped unseen.
+    unseen_panic: Option<&'a AtomicBool>,
 }
 
-impl<T> Handle<'_, T> {
+impl<'a, T> Handle<'a, T> {
+    pub(crate) fn new(
+        packet: Arc<dyn Outcome<T> + 'a>,
+        unseen_panic: Option<&'a AtomicBool>,
+    ) -> Handle<'a, T> {
+        Handle { packet, thread: OnceLock::new(), unseen_panic }
+    }
+
     pub(crate) fn join(self) -> Result<T> {
         if !self.packet.identity().wait_done(false) {
             // Detaches the other one, as unwinding past its handle would.
@@ -277,16 +287,16 @@ impl<T> Handle<'_, T> {
         // of the packet is gone before the borrows end, so its drop touches none of them.
         unsafe { std::mem::transmute::<Arc<dyn Spawned + '_>, Arc<dyn Spawned>>(spawned) }
     }
-
-    /// Gives up the right to the result; returns it if it is there and was not taken.
-    pub(crate) fn detach(&self) -> Option<Result<T>> {
-        detach(&*self.packet)
-    }
 }
 
 impl<T> Drop for Handle<'_, T> {
     fn drop(&mut self) {
-        drop(self.detach());
+        if let Some(Err(payload)) = detach(&*self.packet)
+            && let Some(unseen_panic) = self.unseen_panic
+            && !payload.is::<crate::Cancelled>()
+        {
+            unseen_panic.store(true, Ordering::Relaxed);
+        }
     }
 }
 

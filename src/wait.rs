@@ -26,7 +26,7 @@ use std::time::Duration;
 use crate::clock::{self, Nanos};
 use crate::coroutine::{Coroutine, NEVER};
 use crate::current;
-use crate::list::{Links, List};
+use crate::list::{Links, List, Node};
 use crate::mailbox::WOKEN;
 use crate::worker::{self, Worker};
 
@@ -139,6 +139,14 @@ pub(crate) fn raise_cancelled() -> ! {
     resume_unwind(Box::new(crate::Cancelled))
 }
 
+/// Ends a wait that was cancelled: by unwinding, or where nothing unwinds by an error.
+pub(crate) fn cancelled() -> std::io::Error {
+    if cfg!(panic = "unwind") {
+        raise_cancelled();
+    }
+    std::io::Error::other(crate::Cancelled)
+}
+
 /// A pending cancel that may be delivered here and now.
 pub(crate) fn is_cancellable(worker: &Worker) -> bool {
     let me = worker.current();
@@ -165,13 +173,25 @@ enum Party {
 }
 
 /// A node in the frame that waits.
-#[repr(C)]
 pub(crate) struct Waiter {
-    links: Links,
+    links: Links<Waiter>,
     party: Party,
     /// 0 until woken, then 1; the futex word of a waiting thread.
     woken: AtomicU32,
 }
+
+// SAFETY: always the same field, which belongs to the queue's list.
+unsafe impl Node for Waiter {
+    unsafe fn links(node: *const Waiter) -> *const Links<Waiter> {
+        // SAFETY: the caller passes a live node.
+        unsafe { &raw const (*node).links }
+    }
+}
+
+// SAFETY: the links are used under the queue's lock; the rest is immutable or atomic.
+unsafe impl Send for Waiter {}
+// SAFETY: as above.
+unsafe impl Sync for Waiter {}
 
 impl Waiter {
     pub(crate) fn new() -> Waiter {
@@ -301,15 +321,21 @@ impl WaitSlot {
 
 /// Waiters in the order of their arrival.
 pub(crate) struct WaitQueue {
-    list: Mutex<List<Waiter>>,
+    list: Mutex<Waiters>,
 }
 
+struct Waiters(List<Waiter>);
+
+// SAFETY: list and links are only touched under the queue's lock, and a waiter stays in its frame
+// while it is linked, whichever thread unlinks it.
+unsafe impl Send for Waiters {}
+
 /// The queue, locked. The lock is held for a few instructions and never across a wait.
-pub(crate) struct LockedQueue<'a>(MutexGuard<'a, List<Waiter>>);
+pub(crate) struct LockedQueue<'a>(MutexGuard<'a, Waiters>);
 
 impl WaitQueue {
     pub(crate) const fn new() -> WaitQueue {
-        WaitQueue { list: Mutex::new(List::new()) }
+        WaitQueue { list: Mutex::new(Waiters(List::new())) }
     }
 
     pub(crate) fn lock(&self) -> LockedQueue<'_> {
@@ -350,7 +376,7 @@ impl LockedQueue<'_> {
     /// The waiter stays where it is until it is woken or removed.
     pub(crate) unsafe fn push(&mut self, waiter: &Waiter) {
         // SAFETY: the caller keeps the waiter in place; the lock makes us the only one here.
-        unsafe { self.0.push_back(waiter) };
+        unsafe { self.0.0.push_back(waiter) };
     }
 
     /// Takes the waiter back out; false when a waker has it already.
@@ -358,19 +384,19 @@ impl LockedQueue<'_> {
         let linked = waiter.links.is_linked();
         if linked {
             // SAFETY: linked into this list, whose lock we hold.
-            unsafe { self.0.remove(waiter) };
+            unsafe { self.0.0.remove(waiter) };
         }
         linked
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.0.is_empty()
     }
 
     /// Takes the longest waiting one out; the caller wakes it after unlocking.
     pub(crate) fn pop(&mut self) -> Option<Chosen> {
         // SAFETY: linked waiters stay in place.
-        unsafe { self.0.pop_front() }.map(Chosen)
+        unsafe { self.0.0.pop_front() }.map(Chosen)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::clock::{self, Nanos};
 use crate::coroutine::{self, Coroutine, Frames, NEVER, Stage};
 use crate::current;
 use crate::driver::{Driver, Wait};
-use crate::mailbox::{self, CANCELLED, Mailbox, UNPARKED};
+use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, Retired, UNPARKED};
 use crate::metrics::Counters;
 use crate::ready::ReadyQueue;
 use crate::runtime::Shared;
@@ -275,7 +275,7 @@ impl Worker {
     fn start(&self, block: &'static Coroutine) {
         block.signals.begin();
         if self.runtime.is_stopping() {
-            block.signals.cancel();
+            block.signals.record(CANCELLED);
         }
         block.stage.set(Stage::Ready);
         // SAFETY: the block is ours since we took it from a queue of unstarted ones.
@@ -355,12 +355,11 @@ impl Worker {
             // SAFETY: armed on this wheel.
             unsafe { self.wheel.disarm(&block.timer) };
         }
-        debug_assert!(block.op.is_idle(), "an operation outlived its coroutine");
+        debug_assert!(!block.op.is_out(), "an operation outlived its coroutine");
         self.counters.finished.add(1);
-        if block.signals.retire() {
-            self.vacate(block);
-        } else {
-            self.lingering.set(self.lingering.get() + 1);
+        match block.signals.retire() {
+            Retired::Free => self.vacate(block),
+            Retired::StillLinked => self.lingering.set(self.lingering.get() + 1),
         }
         self.runtime.one_less(self.index);
     }
@@ -373,14 +372,14 @@ impl Worker {
     fn drain_inbox(&self) {
         self.mailbox.drain(|delivery| {
             // SAFETY: what is linked in our inbox is a control block, and those are never freed.
-            let block = unsafe { &*Coroutine::of_signals(delivery.signals) };
-            match delivery.kind {
-                mailbox::Kind::Unstarted => self.fresh.push(block),
-                mailbox::Kind::Retired => {
-                    self.lingering.set(self.lingering.get() - 1);
-                    self.vacate(block);
-                }
-                mailbox::Kind::Signalled => self.make_ready(block),
+            let block = unsafe { &*Coroutine::of_signals(delivery.signals.as_ptr()) };
+            if delivery.bits & FINISHED != 0 {
+                self.lingering.set(self.lingering.get() - 1);
+                self.vacate(block);
+            } else if block.stage.get() == Stage::Unstarted {
+                self.fresh.push(block);
+            } else {
+                self.make_ready(block);
             }
         });
     }
@@ -413,7 +412,7 @@ impl Worker {
         }
         if self.runtime.is_stopping() && !self.cancelled_all.replace(true) {
             self.for_each_started(|block| {
-                block.signals.cancel();
+                block.signals.record(CANCELLED);
                 self.make_ready(block);
             });
         }
@@ -505,7 +504,7 @@ impl Drop for Worker {
 
 /// Sets bits in a coroutine's signals and wakes it, from any thread. On its own worker this takes
 /// neither an atomic read-modify-write (for a plain wake) nor a system call.
-pub(crate) fn signal(coroutine: &'static Coroutine, generation: u32, bits: u64) {
+pub(crate) fn signal(coroutine: &'static Coroutine, generation: u32, bits: u32) {
     if let Some(worker) = current::worker()
         && ptr::eq(coroutine.home.load(Ordering::Relaxed), worker.mailbox)
         && coroutine.signals.generation() == generation
@@ -522,8 +521,8 @@ pub(crate) fn signal(coroutine: &'static Coroutine, generation: u32, bits: u64) 
         // SAFETY: the block was occupied under `generation`, so `home` is a mailbox, and those
         // are never freed. It cannot change before the owner drains the link that we now make.
         let home = unsafe { &*coroutine.home.load(Ordering::Acquire) };
-        home.push(&coroutine.signals);
-        home.ring();
+        // SAFETY: never freed; `signal` has just said that we must link it; and this is its home.
+        unsafe { home.push(ptr::NonNull::from(&coroutine.signals)) };
     }
 }
 

@@ -16,12 +16,13 @@
 //! byte is lost. What came too late is reported by the next call.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering;
 
 use super::{Call, Direction, Half, IoHandle, Op, ended};
 use crate::driver::epoll::Epoll;
-use crate::driver::uring::Uring;
+use crate::driver::source::Source;
+use crate::driver::uring::{Uring, more_is_waiting};
 use crate::wait::{self, Kind, Reason, Signal};
 
 impl IoHandle {
@@ -88,9 +89,10 @@ impl IoHandle {
                     unsafe { ring.cancel(slot) };
                 }
             }
-            let (result, data_waits) = slot.take();
+            let ended_with = slot.take().expect("done");
+            let result = ended_with.result;
             match -result {
-                _ if result >= 0 => return Ok((result, data_waits)),
+                _ if result >= 0 => return Ok((result, more_is_waiting(ended_with.flags))),
                 libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
                 errno => return Err(io::Error::from_raw_os_error(errno)),
             }
@@ -118,7 +120,7 @@ impl IoHandle {
         op: &Op,
         len: usize,
     ) -> io::Result<i32> {
-        let half = |source: &'static crate::driver::source::Source| match call.direction {
+        let half = |source: &'static Source| match call.direction {
             Direction::Read => &source.read,
             Direction::Write => &source.write,
         };
@@ -153,7 +155,7 @@ impl IoHandle {
             let source = self.source_or_take();
             let readiness = half(source);
             let snapshot = known.map_or_else(|| readiness.snapshot(), |(_, snapshot)| snapshot);
-            epoll.register(self.fd.as_fd(), source, call.listener)?;
+            epoll.register(self.fd.as_raw_fd(), source, call.listener)?;
             let me = std::ptr::from_ref(call.worker.current()).cast();
             if readiness.park(snapshot, me) {
                 let signal = wait::suspend(call.worker, reason(call, op), deadline, false);

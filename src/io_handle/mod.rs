@@ -212,7 +212,7 @@ impl IoHandle {
             // SAFETY: as above.
             Driver::Uring(ring) => unsafe { self.by_ring(call, ring, &op) }?.0,
             // SAFETY: as above.
-            Driver::Epoll(epoll) => unsafe { self.by_readiness(call, epoll, &op, usize::MAX) }?,
+            Driver::Epoll(epoll, _) => unsafe { self.by_readiness(call, epoll, &op, usize::MAX) }?,
         };
         Ok(done as i16)
     }
@@ -245,7 +245,7 @@ impl IoHandle {
             // SAFETY: the caller's pointers, for as long as this call.
             Driver::Uring(ring) => unsafe { self.inline_or_ring(&call, ring, half, &op, len) }?,
             // SAFETY: as above.
-            Driver::Epoll(epoll) => unsafe { self.by_readiness(&call, epoll, &op, len) }?,
+            Driver::Epoll(epoll, _) => unsafe { self.by_readiness(&call, epoll, &op, len) }?,
         };
         Ok(moved as usize)
     }
@@ -320,7 +320,7 @@ impl IoHandle {
         match self.source.compare_exchange(none, new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => taken,
             Err(first) => {
-                taken.release(self.fd.as_fd());
+                taken.release(self.fd.as_raw_fd());
                 // SAFETY: sources live for ever.
                 unsafe { &*first }
             }
@@ -331,7 +331,7 @@ impl IoHandle {
     fn release_source(&mut self) {
         // SAFETY: sources live for ever.
         if let Some(source) = unsafe { (*self.source.get_mut()).as_ref() } {
-            source.release(self.fd.as_fd());
+            source.release(self.fd.as_raw_fd());
             *self.source.get_mut() = std::ptr::null_mut();
         }
     }
@@ -381,8 +381,7 @@ impl Call {
 /// The error of a wait that did not end with what was waited for. A cancel unwinds instead.
 fn ended(signal: Signal) -> io::Error {
     match signal {
-        Signal::Cancelled if cfg!(panic = "unwind") => wait::raise_cancelled(),
-        Signal::Cancelled => io::Error::other(crate::Cancelled),
+        Signal::Cancelled => wait::cancelled(),
         Signal::TimedOut | Signal::Wake => io::ErrorKind::TimedOut.into(),
     }
 }

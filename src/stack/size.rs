@@ -68,8 +68,13 @@ impl SizeClass {
             * (STEPS_PER_DOUBLING + step) as usize
     }
 
-    pub(super) fn index(self) -> usize {
-        usize::from(self.0)
+    pub(super) fn number(self) -> u32 {
+        u32::from(self.0)
+    }
+
+    pub(super) fn numbered(number: u32) -> SizeClass {
+        debug_assert!((number as usize) < SizeClass::COUNT);
+        SizeClass(number as u8)
     }
 }
 
@@ -107,7 +112,7 @@ impl Geometry {
 }
 
 /// The size of a page, as the kernel has it: 4, 16 or 64 KiB.
-pub(super) fn page_bytes() -> usize {
+pub(crate) fn page_bytes() -> usize {
     static PAGE_BYTES: OnceLock<usize> = OnceLock::new();
     *PAGE_BYTES.get_or_init(|| {
         // SAFETY: takes and returns plain numbers.

@@ -1,0 +1,106 @@
+//! Which driver a worker gets, and the one enum through which it is reached.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::epoll::Epoll;
+use super::uring::Uring;
+use super::{Refused, Wait};
+use crate::coroutine::Coroutine;
+use crate::mailbox::Mailbox;
+
+/// Which kernel interface workers wait on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Choice {
+    /// io_uring where the kernel allows it and it passes a self-test, else epoll.
+    #[default]
+    Auto,
+    /// io_uring, or an error that says why not.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl Choice {
+    /// What `COSOCKET_DRIVER` says; `Auto` when it is not set.
+    pub(crate) fn from_environment() -> io::Result<Choice> {
+        match std::env::var("COSOCKET_DRIVER").as_deref() {
+            Err(_) | Ok("" | "auto") => Ok(Choice::Auto),
+            Ok("io_uring") => Ok(Choice::IoUring),
+            Ok("epoll") => Ok(Choice::Epoll),
+            Ok(other) => {
+                let message =
+                    format!("COSOCKET_DRIVER is {other:?}; it takes io_uring, epoll or auto");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+            }
+        }
+    }
+}
+
+/// A worker's driver: a branch that always goes the same way, in place of a table of functions.
+/// A simulated one would be a third variant.
+pub(crate) enum Driver {
+    Uring(Box<Uring>),
+    /// With the reason why it is not the ring, where that was tried.
+    Epoll(Box<Epoll>, Option<Refused>),
+}
+
+impl Driver {
+    /// Opens the driver of the calling thread.
+    pub(crate) fn open(
+        choice: Choice,
+        ring_entries: u32,
+        mailbox: &'static Mailbox,
+    ) -> io::Result<Driver> {
+        let refused = match choice {
+            Choice::Epoll => None,
+            Choice::Auto | Choice::IoUring => {
+                match Uring::open(ring_entries, mailbox.doorbell().as_fd()) {
+                    Ok(ring) => return Ok(Driver::Uring(Box::new(ring))),
+                    Err(refused) if choice == Choice::IoUring => return Err(refused.into()),
+                    Err(refused) => Some(refused),
+                }
+            }
+        };
+        Ok(Driver::Epoll(Box::new(Epoll::open(mailbox)?), refused))
+    }
+
+    /// One turn: hand over what is staged, wait if told to, report who can go on.
+    pub(crate) fn turn(&self, wait: Wait, mut ready: impl FnMut(&'static Coroutine)) {
+        match self {
+            Driver::Uring(ring) => {
+                // SAFETY: the slots of a worker's ring lie in control blocks, never freed.
+                ring.turn(wait, &mut |slot| ready(unsafe { &*Coroutine::of_op(slot) }));
+            }
+            Driver::Epoll(epoll, _) => {
+                // SAFETY: what parks on readiness are control blocks, never freed.
+                epoll.turn(wait, &mut |waiter| ready(unsafe { &*waiter.cast::<Coroutine>() }));
+            }
+        }
+    }
+
+    /// So much is staged that it should be handed over now.
+    pub(crate) fn should_submit(&self) -> bool {
+        match self {
+            Driver::Uring(ring) => ring.should_submit(),
+            Driver::Epoll(..) => false,
+        }
+    }
+
+    pub(crate) fn system_calls(&self) -> u64 {
+        match self {
+            Driver::Uring(ring) => ring.system_calls(),
+            Driver::Epoll(epoll, _) => epoll.system_calls(),
+        }
+    }
+
+    /// For people: `io_uring`, or `epoll (io_uring refused: ...)`.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Driver::Uring(_) => "io_uring".into(),
+            Driver::Epoll(_, None) => "epoll".into(),
+            Driver::Epoll(_, Some(refused)) => format!("epoll (io_uring refused: {refused})"),
+        }
+    }
+}
