@@ -64,6 +64,8 @@ impl Checked {
             next.is_none_or(|tick| tick > self.now / TICK),
             "one is overdue"
         );
+        // Else timers armed from now on would stand on needlessly coarse levels.
+        assert_eq!(self.wheel.elapsed.get(), self.now / TICK);
         popped
     }
 
