@@ -66,7 +66,7 @@ fn main() -> io::Result<()> {
     let runtime = Builder::new().workers(1).stack_size(64 << 10).build()?;
     let empty = resident_bytes();
     let shared = Arc::new(Shared::default());
-    *shared.latencies_ns.lock().unwrap() = Histogram::new(3).ok();
+    *shared.latencies_ns.lock().unwrap() = Histogram::new_with_bounds(1, 60_000_000_000, 3).ok();
     let (elapsed, metrics, resident) = runtime.run(|| -> io::Result<_> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         socket2::SockRef::from(&listener).listen(4096)?; // std's backlog is 128
