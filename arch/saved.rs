@@ -154,6 +154,7 @@ pub unsafe fn release(context: *mut Context) {
 /// # Safety
 ///
 /// `context` is valid and of this thread, and is not the one that runs. `visit` does not unwind.
+#[inline(never)]
 pub unsafe fn walk(context: *const Context, visit: Visit, data: *mut ()) {
     // SAFETY: the caller promises that `context` is valid; where it has registers it is suspended.
     unsafe {
