@@ -24,7 +24,7 @@
 use std::arch::{asm, naked_asm};
 use std::mem::offset_of;
 
-use super::Context;
+use super::{Context, Visit};
 
 /// Where a context starts: calls entry (in x19) with the word (in x2) and data (in x29).
 #[unsafe(naked)]
@@ -107,4 +107,42 @@ pub(super) unsafe fn leave(to: *mut Context, word: usize) -> ! {
             options(noreturn),
         )
     }
+}
+
+/// Calls `visit(data)` in a frame whose caller is, by the unwind tables, the suspended `context`.
+///
+/// # Safety
+///
+/// `context` is valid and suspended. `visit` does not unwind.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn walk(context: *const Context, visit: Visit, data: *mut ()) {
+    naked_asm!(
+        ".cfi_startproc",
+        "hint #34", // bti c
+        "stp x29, x30, [sp, #-32]!",
+        "str x19, [sp, #16]",
+        ".cfi_def_cfa_offset 32",
+        ".cfi_offset x29, -32",
+        ".cfi_offset x30, -24",
+        ".cfi_offset x19, -16",
+        "mov x19, x0",
+        "mov x0, x2",
+        ".cfi_remember_state",
+        // The caller's stack pointer is the word at x19 + sp: breg19, deref.
+        ".cfi_escape 0x0f, 3, 0x83, {sp}, 0x06",
+        // Its x29, x19 and return address (x30) lie at x19 + what follows each breg19.
+        ".cfi_escape 0x10, 29, 2, 0x83, {fp}",
+        ".cfi_escape 0x10, 19, 2, 0x83, {reserved}",
+        ".cfi_escape 0x10, 30, 2, 0x83, {pc}",
+        "blr x1",
+        ".cfi_restore_state",
+        "ldr x19, [sp, #16]",
+        "ldp x29, x30, [sp], #32",
+        "ret",
+        ".cfi_endproc",
+        sp = const offset_of!(Context, sp),
+        fp = const offset_of!(Context, fp),
+        pc = const offset_of!(Context, pc),
+        reserved = const offset_of!(Context, reserved),
+    )
 }

@@ -20,7 +20,7 @@ use std::ptr;
 use ::corosensei::stack::{self, StackPointer};
 use ::corosensei::{CoroutineResult, Yielder};
 
-use super::{Bounds, Entry, Registers};
+use super::{Bounds, Entry, Registers, Visit};
 
 /// Coroutines switch by way of the loop only.
 pub const DIRECT: bool = false;
@@ -188,3 +188,10 @@ pub unsafe fn release(context: *mut Context) {
     // SAFETY: the caller promises that `context` is valid.
     unsafe { (*context).yielder.set(ptr::null()) };
 }
+
+/// Does nothing: see [`WALKABLE`].
+///
+/// # Safety
+///
+/// None needed.
+pub unsafe fn walk(_context: *const Context, _visit: Visit, _data: *mut ()) {}

@@ -38,8 +38,9 @@
 //! * [`DIRECT`]: `switch`, from one coroutine to another without the loop. Contexts are then all
 //!   alike, and whoever runs may `suspend` to the loop, whoever resumed it. Without it, `switch`
 //!   must not be called: the caller bounces off the loop.
-//! * [`WALKABLE`]: `Context::registers` of a suspended context, from which a debugger or our own
-//!   dump can walk its stack with the compiler's own unwind tables.
+//! * [`WALKABLE`]: the stack of a suspended context can be walked with the compiler's own unwind
+//!   tables: by a debugger from `Context::registers`, by ourselves with `walk`. Without it,
+//!   `registers` answers `None` and `walk` does nothing.
 //!
 //! # How the hand-written ones do it
 //!
@@ -50,20 +51,21 @@
 //! feet, so its unwind tables are right at the label where a suspended context goes on. The jump
 //! there is a plain indirect one: a `ret` without its `call` is mispredicted.
 //!
-//! An ISA's file holds what differs: `root`, where a context starts, then `switch`, then `leave`.
+//! An ISA's file holds what differs: `root`, where a context starts, then `switch`, `leave` and
+//! `walk`. What they share is in saved.rs.
 
 #[cfg(feature = "corosensei")]
 mod corosensei;
 #[cfg(feature = "corosensei")]
 pub use corosensei::{
-    Context, DIRECT, STACK_ALIGNMENT, WALKABLE, exit, init, release, resume, suspend, switch,
+    Context, DIRECT, STACK_ALIGNMENT, WALKABLE, exit, init, release, resume, suspend, switch, walk,
 };
 
 #[cfg(not(feature = "corosensei"))]
 mod saved;
 #[cfg(not(feature = "corosensei"))]
 pub use saved::{
-    Context, DIRECT, STACK_ALIGNMENT, WALKABLE, exit, init, release, resume, suspend, switch,
+    Context, DIRECT, STACK_ALIGNMENT, WALKABLE, exit, init, release, resume, suspend, switch, walk,
 };
 
 #[cfg(all(not(feature = "corosensei"), target_arch = "aarch64"))]
@@ -90,6 +92,9 @@ compile_error!(
 /// What a coroutine runs first, on its own stack: the word of the first `resume` and the `data`
 /// given to `init`. Leaves by `exit`.
 pub type Entry = unsafe extern "C" fn(word: usize, data: *mut ()) -> !;
+
+/// What `walk` calls: typically takes a backtrace into `data`. Does not unwind.
+pub type Visit = unsafe extern "C" fn(data: *mut ());
 
 /// The memory of a stack: its highest address, where it starts, and its lowest usable one.
 pub type Bounds = (*mut u8, *mut u8);

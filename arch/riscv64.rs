@@ -19,7 +19,7 @@
 use std::arch::{asm, naked_asm};
 use std::mem::offset_of;
 
-use super::Context;
+use super::{Context, Visit};
 
 /// Where a context starts: calls entry (in s1) with the word (in a2) and data (in s0).
 #[unsafe(naked)]
@@ -118,4 +118,42 @@ pub(super) unsafe fn leave(to: *mut Context, word: usize) -> ! {
             options(noreturn),
         )
     }
+}
+
+/// Calls `visit(data)` in a frame whose caller is, by the unwind tables, the suspended `context`.
+///
+/// # Safety
+///
+/// `context` is valid and suspended. `visit` does not unwind.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn walk(context: *const Context, visit: Visit, data: *mut ()) {
+    naked_asm!(
+        ".cfi_startproc",
+        "addi sp, sp, -16",
+        "sd ra, 8(sp)",
+        "sd s1, 0(sp)",
+        ".cfi_def_cfa_offset 16",
+        ".cfi_offset ra, -8",
+        ".cfi_offset s1, -16",
+        "mv s1, a0",
+        "mv a0, a2",
+        ".cfi_remember_state",
+        // The caller's stack pointer is the word at s1 (x9) + sp: breg9, deref.
+        ".cfi_escape 0x0f, 3, 0x79, {sp}, 0x06",
+        // Its s0 (x8), s1 (x9) and return address (x1) lie at s1 + what follows each breg9.
+        ".cfi_escape 0x10, 8, 2, 0x79, {fp}",
+        ".cfi_escape 0x10, 9, 2, 0x79, {reserved}",
+        ".cfi_escape 0x10, 1, 2, 0x79, {pc}",
+        "jalr a1",
+        ".cfi_restore_state",
+        "ld ra, 8(sp)",
+        "ld s1, 0(sp)",
+        "addi sp, sp, 16",
+        "ret",
+        ".cfi_endproc",
+        sp = const offset_of!(Context, sp),
+        fp = const offset_of!(Context, fp),
+        pc = const offset_of!(Context, pc),
+        reserved = const offset_of!(Context, reserved),
+    )
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ptr;
 
-use super::{Bounds, Entry, Registers, isa};
+use super::{Bounds, Entry, Registers, Visit, isa};
 
 /// A coroutine may switch to a coroutine.
 pub const DIRECT: bool = true;
@@ -145,4 +145,21 @@ pub unsafe fn exit(coroutine: *mut Context, to_loop: *mut Context, word: usize) 
 pub unsafe fn release(context: *mut Context) {
     // SAFETY: the caller promises that `context` is valid.
     unsafe { (*context).pc.set(ptr::null()) }
+}
+
+/// Calls `visit(data)` here and now, but so that to an unwinder it seems called by the suspended
+/// `context`: a backtrace taken in `visit` goes on, after `visit` and `walk`, into the frames of
+/// that coroutine, and ends at its root. Does nothing to a context that is not suspended.
+///
+/// # Safety
+///
+/// `context` is valid and of this thread, and is not the one that runs. `visit` does not unwind.
+#[inline(never)]
+pub unsafe fn walk(context: *const Context, visit: Visit, data: *mut ()) {
+    // SAFETY: the caller promises that `context` is valid; where it has registers it is suspended.
+    unsafe {
+        if (*context).registers().is_some() {
+            isa::walk(context, visit, data);
+        }
+    }
 }

@@ -457,4 +457,42 @@ mod capabilities {
         assert_eq!(coroutine.resume(1), 5);
         assert_eq!(coroutine.context.registers(), None, "it has exited");
     }
+
+    unsafe extern "C" fn capture_into(text: *mut ()) {
+        // SAFETY: the test passes its string.
+        unsafe { *text.cast::<String>() = capture_inside() };
+    }
+
+    #[test]
+    fn a_backtrace_of_a_suspended_one_shows_its_frames() {
+        let coroutine = Coroutine::new(|it, _| rest_outermost(it));
+        let mut text = String::new();
+        let data = ptr::from_mut(&mut text).cast();
+        // SAFETY: it has not started, which is one way of not being suspended.
+        unsafe { walk(coroutine.context(), capture_into, data) };
+        assert_eq!(text, "");
+        coroutine.resume(0);
+        // SAFETY: it is suspended, on this thread.
+        unsafe { walk(coroutine.context(), capture_into, data) };
+        let frames = [
+            "capture_into",
+            "::walk",
+            "rest_innermost",
+            "rest_outermost",
+            "::root",
+        ];
+        let mut rest = text.as_str();
+        for frame in frames {
+            let (_, after) = rest
+                .split_once(frame)
+                .unwrap_or_else(|| panic!("{frame}: {text}"));
+            rest = after;
+        }
+        assert_eq!(
+            rest.lines().filter(|line| line.contains(": ")).count(),
+            0,
+            "{text}"
+        );
+        assert_eq!(coroutine.resume(1), 5);
+    }
 }

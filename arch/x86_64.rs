@@ -16,7 +16,7 @@
 use std::arch::{asm, naked_asm};
 use std::mem::offset_of;
 
-use super::Context;
+use super::{Context, Visit};
 
 /// Where a context starts: calls entry (in rbx) with the word (in rdx) and data (in rbp).
 ///
@@ -100,4 +100,37 @@ pub(super) unsafe fn leave(to: *mut Context, word: usize) -> ! {
             options(noreturn),
         )
     }
+}
+
+/// Calls `visit(data)` in a frame whose caller is, by the unwind tables, the suspended `context`.
+///
+/// # Safety
+///
+/// `context` is valid and suspended. `visit` does not unwind.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn walk(context: *const Context, visit: Visit, data: *mut ()) {
+    naked_asm!(
+        ".cfi_startproc",
+        "push rbx",
+        ".cfi_def_cfa_offset 16",
+        ".cfi_offset rbx, -16",
+        "mov rbx, rdi",
+        "mov rdi, rdx",
+        ".cfi_remember_state",
+        // The caller's stack pointer is the word at rbx + sp: breg3, deref.
+        ".cfi_escape 0x0f, 3, 0x73, {sp}, 0x06",
+        // Its rbp (6), rbx (3) and return address (16) lie at rbx + what follows each breg3.
+        ".cfi_escape 0x10, 6, 2, 0x73, {fp}",
+        ".cfi_escape 0x10, 3, 2, 0x73, {reserved}",
+        ".cfi_escape 0x10, 16, 2, 0x73, {pc}",
+        "call rsi",
+        ".cfi_restore_state",
+        "pop rbx",
+        "ret",
+        ".cfi_endproc",
+        sp = const offset_of!(Context, sp),
+        fp = const offset_of!(Context, fp),
+        pc = const offset_of!(Context, pc),
+        reserved = const offset_of!(Context, reserved),
+    )
 }
