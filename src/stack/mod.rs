@@ -51,6 +51,7 @@ use std::ops::Range;
 pub(crate) use cache::StackCache;
 pub(crate) use guard::GuardKind;
 pub(crate) use pool::{StackPool, StackStats};
+pub(crate) use size::page_bytes;
 
 use size::SizeClass;
 use slab::SlabRef;
@@ -102,7 +103,7 @@ impl Stack {
     pub(crate) unsafe fn high_water(&self) -> usize {
         let top = self.top().addr();
         let mut page = self.bottom();
-        let page_bytes = size::page_bytes();
+        let page_bytes = page_bytes();
         while page.addr() < top {
             if advice::is_resident(page) {
                 let words = page_bytes.min(top - page.addr()) / size_of::<u64>();

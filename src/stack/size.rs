@@ -107,7 +107,7 @@ impl Geometry {
 }
 
 /// The size of a page, as the kernel has it: 4, 16 or 64 KiB.
-pub(super) fn page_bytes() -> usize {
+pub(crate) fn page_bytes() -> usize {
     static PAGE_BYTES: OnceLock<usize> = OnceLock::new();
     *PAGE_BYTES.get_or_init(|| {
         // SAFETY: takes and returns plain numbers.
