@@ -63,7 +63,7 @@ impl StackCache {
     /// The promised stack, or rather the hottest of its size that is idle here.
     pub(crate) fn take(&self, reserved: Reserved) -> Stack {
         let promised = reserved.redeem();
-        if promised.class != self.class {
+        if promised.place.class() != self.class {
             return promised;
         }
         self.live.set(self.live.get() + 1);
@@ -79,7 +79,7 @@ impl StackCache {
 
     /// Ends the use of a stack that was taken here. Nobody may run on it again.
     pub(crate) fn give(&self, stack: Stack) {
-        if stack.class != self.class {
+        if stack.place.class() != self.class {
             return pool::take_home(stack);
         }
         // The peak matters only where it is followed by a fall.
@@ -132,7 +132,8 @@ impl Drop for StackCache {
 /// What is seldom used of a stack: all but the page that every coroutine touches.
 fn below_top_page(stack: &Stack) -> Option<libc::iovec> {
     let bottom = stack.bottom();
-    let iov_len = stack.slab.slab().end(stack.index).addr() - size::page_bytes() - bottom.addr();
+    let iov_len =
+        stack.slab.slab().end(stack.place.index()).addr() - size::page_bytes() - bottom.addr();
     (iov_len > 0).then_some(libc::iovec {
         iov_base: bottom.cast(),
         iov_len,

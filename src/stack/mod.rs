@@ -62,19 +62,37 @@ use slab::SlabRef;
 #[derive(Debug)]
 pub(crate) struct Stack {
     slab: SlabRef,
-    index: u16,
-    class: SizeClass,
+    place: Place,
+}
+
+/// Which slot of its slab, and of which class, in one word: a stack is moved in two registers,
+/// and in and out of lists without partial stores, which the processor could not forward.
+#[derive(Clone, Copy, Debug)]
+struct Place(u32);
+
+impl Place {
+    fn new(index: u16, class: SizeClass) -> Place {
+        Place(class.number() << u16::BITS | u32::from(index))
+    }
+
+    fn index(self) -> u16 {
+        self.0 as u16
+    }
+
+    fn class(self) -> SizeClass {
+        SizeClass::numbered(self.0 >> u16::BITS)
+    }
 }
 
 impl Stack {
     /// One past the highest usable byte; aligned to 64 bytes.
     pub(crate) fn top(&self) -> *mut u8 {
-        self.slab.slab().top(self.index)
+        self.slab.slab().top(self.place.index())
     }
 
     /// The lowest usable byte; aligned to a page. The guard ends here.
     pub(crate) fn bottom(&self) -> *mut u8 {
-        self.slab.slab().bottom(self.index)
+        self.slab.slab().bottom(self.place.index())
     }
 
     /// The addresses whose access is an overflow of this stack.
@@ -86,7 +104,7 @@ impl Stack {
     /// The bytes that were asked for, rounded as [`StackPool::reserve`] says. From `bottom` to
     /// `top` there are at least as many.
     pub(crate) fn size(&self) -> usize {
-        self.class.bytes()
+        self.place.class().bytes()
     }
 
     /// How many bytes below `top` were ever used, since the stack was last emptied.
@@ -136,15 +154,15 @@ impl Reserved {
 
     /// The slot itself.
     fn redeem(self) -> Stack {
-        let Stack { slab, index, class } = self.stack;
+        let Stack { slab, place } = self.stack;
         std::mem::forget(self);
-        Stack { slab, index, class }
+        Stack { slab, place }
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        let Stack { slab, index, class } = self.stack;
-        pool::take_home(Stack { slab, index, class });
+        let Stack { slab, place } = self.stack;
+        pool::take_home(Stack { slab, place });
     }
 }

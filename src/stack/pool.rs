@@ -24,7 +24,7 @@ use super::advice::{self, Advice, RANGES_PER_CALL};
 use super::guard::{self, GuardKind};
 use super::size::{Geometry, SizeClass};
 use super::slab::{FIRST_SLOTS, MAXIMUM_SLOTS, MapError, Mapping, Slab, SlabRef};
-use super::{Reserved, Stack};
+use super::{Place, Reserved, Stack};
 
 /// All stacks of a runtime, shared by its workers.
 #[derive(Debug)]
@@ -165,7 +165,7 @@ impl StackPool {
     }
 
     fn depot(&self, class: SizeClass) -> &'static Mutex<Depot> {
-        &self.depots[class.index()]
+        &self.depots[class.number() as usize]
     }
 }
 
@@ -280,7 +280,7 @@ impl Depot {
     fn whole(&self, id: SlotId) -> libc::iovec {
         let stack = id.stack(&self.slabs);
         let bottom = stack.bottom();
-        let end = stack.slab.slab().end(stack.index);
+        let end = stack.slab.slab().end(stack.place.index());
         libc::iovec {
             iov_base: bottom.cast(),
             iov_len: end.addr() - bottom.addr(),
@@ -331,7 +331,7 @@ impl SlotId {
     }
 
     fn of(stack: &Stack) -> SlotId {
-        SlotId::new(stack.slab.slab().number, stack.index)
+        SlotId::new(stack.slab.slab().number, stack.place.index())
     }
 
     fn slab_number(self) -> usize {
@@ -343,8 +343,7 @@ impl SlotId {
         let index = self.0 as u16 & (MAXIMUM_SLOTS - 1) as u16;
         Stack {
             slab,
-            index,
-            class: slab.slab().class(),
+            place: Place::new(index, slab.slab().class()),
         }
     }
 }

@@ -68,8 +68,13 @@ impl SizeClass {
             * (STEPS_PER_DOUBLING + step) as usize
     }
 
-    pub(super) fn index(self) -> usize {
-        usize::from(self.0)
+    pub(super) fn number(self) -> u32 {
+        u32::from(self.0)
+    }
+
+    pub(super) fn numbered(number: u32) -> SizeClass {
+        debug_assert!((number as usize) < SizeClass::COUNT);
+        SizeClass(number as u8)
     }
 }
 

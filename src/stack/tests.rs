@@ -67,8 +67,8 @@ fn size_is_rounded_up_by_at_most_a_quarter() {
             .filter(|w| *w <= MAXIMUM_BYTES)
         {
             let class = SizeClass::holding(wish).unwrap();
-            classes.insert(class.index());
-            assert!(class.index() < SizeClass::COUNT);
+            classes.insert(class.number());
+            assert!((class.number() as usize) < SizeClass::COUNT);
             assert!(
                 class.bytes() >= wish && class.bytes() <= wish + wish / 4,
                 "{wish}"
