@@ -13,8 +13,7 @@ pub(crate) fn run(test: &str, body: fn()) -> Output {
         let _ = std::io::stdout().flush();
         std::process::exit(0);
     }
-    let program = std::env::current_exe().expect("the test program's path");
-    let output = Command::new(program)
+    let output = this_program()
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(VARIABLE, test)
         .output()
@@ -27,7 +26,27 @@ pub(crate) fn run(test: &str, body: fn()) -> Output {
     output
 }
 
-/// What the child wrote to its standard error.
+/// A command that starts this program; by the runner that cargo was told to use for it, if it is
+/// a foreign processor's.
+fn this_program() -> Command {
+    let program = std::env::current_exe().expect("the test program's path");
+    let processor = format!("CARGO_TARGET_{}", std::env::consts::ARCH.to_uppercase());
+    let runner = std::env::vars()
+        .find(|(name, _)| name.starts_with(&processor) && name.ends_with("_RUNNER"))
+        .map(|(_, runner)| runner)
+        .unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    let Some(first) = words.next() else {
+        return Command::new(program);
+    };
+    let mut command = Command::new(first);
+    command.args(words).arg(program);
+    command
+}
+
+/// What the child wrote to its standard error, without what an emulator adds.
 pub(crate) fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    let text = String::from_utf8_lossy(&output.stderr);
+    let by_child = |line: &&str| !line.starts_with("qemu: uncaught target signal");
+    text.split_inclusive('\n').filter(by_child).collect()
 }

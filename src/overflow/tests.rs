@@ -16,7 +16,7 @@ thread_local! {
 fn current() -> Option<Subject> {
     CURRENT.get().map(|(start, end, name)| Subject {
         guard: start..end,
-        size_bytes: 64 << 10,
+        size_bytes: 256 << 10,
         id: 18,
         name: Some(NonNull::from(name)),
         spawned_at: Location::caller(),
@@ -32,7 +32,7 @@ fn pretend_to_run(guard: Range<usize>, name: &'static str) {
 }
 
 fn new_stack() -> Stack {
-    let cache = StackCache::new(Arc::new(StackPool::new(64 << 10).unwrap()));
+    let cache = StackCache::new(Arc::new(StackPool::new(256 << 10).unwrap()));
     cache.take(cache.reserve(None).unwrap())
 }
 
@@ -72,7 +72,7 @@ fn access_in_the_guard_is_reported_and_kills() {
     let address = stderr.split(['<', '>']).nth(1).unwrap();
     let (_, report) = stderr.split_once(">\n").unwrap();
     let expected = format!(
-        "cosocket: coroutine 18 \"reader\" overflowed its stack of 65536 bytes \
+        "cosocket: coroutine 18 \"reader\" overflowed its stack of 262144 bytes \
          (worker 3, fault at {address}); spawned at src/overflow/tests.rs:"
     );
     assert!(report.starts_with(&expected), "{report}");

@@ -1,13 +1,15 @@
 //! A worker's own idle stacks, of the default class: no locks, no atomics.
 //!
 //! ```text
-//!    front                                back
-//!    coldest  . . . . . . . . . . . . . . hottest
-//!       ^ reserve takes, take leaves here    ^ take takes, give leaves here
+//!              give |      ^ take, if there is one: and leaves the promised stack as a spare
+//!                   v      |
+//!    hot:    [ ... the last used ]
+//!    spare:  [ promised and not needed, or new ] --> reserve, else from the hot ones
 //! ```
+//!
+//! So a burst of coroutines which each end at once runs on one stack, however many were promised.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -26,10 +28,18 @@ const BATCH: usize = CAPACITY / 4;
 pub(crate) struct StackCache {
     pool: Arc<StackPool>,
     class: SizeClass,
-    idle: RefCell<VecDeque<Stack>>,
+    idle: RefCell<Idle>,
     /// Stacks that were taken and not given back, and the most there were, which decays.
     live: Cell<usize>,
     peak_live: Cell<usize>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    /// The last one was used last.
+    hot: Vec<Stack>,
+    /// Not used for longer, or never.
+    spare: Vec<Stack>,
 }
 
 impl StackCache {
@@ -38,7 +48,10 @@ impl StackCache {
         StackCache {
             class: pool.default_class(),
             pool,
-            idle: RefCell::new(VecDeque::with_capacity(CAPACITY)),
+            idle: RefCell::new(Idle {
+                hot: Vec::with_capacity(CAPACITY),
+                spare: Vec::with_capacity(CAPACITY),
+            }),
             live: Cell::new(0),
             peak_live: Cell::new(0),
         }
@@ -52,11 +65,18 @@ impl StackCache {
             return self.pool.reserve(size_bytes);
         }
         let mut idle = self.idle.borrow_mut();
-        if idle.is_empty() {
-            self.pool.lend(BATCH, &mut idle)?;
+        let Idle { hot, spare } = &mut *idle;
+        match spare.pop().or_else(|| hot.pop()) {
+            Some(stack) => Ok(Reserved::new(stack)),
+            None => self.borrow_batch(spare),
         }
+    }
+
+    #[cold]
+    fn borrow_batch(&self, spare: &mut Vec<Stack>) -> io::Result<Reserved> {
+        self.pool.lend(BATCH, spare)?;
         Ok(Reserved::new(
-            idle.pop_front().expect("the pool lends one or fails"),
+            spare.pop().expect("the pool lends one or fails"),
         ))
     }
 
@@ -68,9 +88,9 @@ impl StackCache {
         }
         self.live.set(self.live.get() + 1);
         let mut idle = self.idle.borrow_mut();
-        match idle.pop_back() {
+        match idle.hot.pop() {
             Some(hottest) => {
-                idle.push_front(promised);
+                idle.spare.push(promised);
                 hottest
             }
             None => promised,
@@ -82,15 +102,17 @@ impl StackCache {
         if stack.place.class() != self.class {
             return pool::take_home(stack);
         }
+        let live = self.live.get();
         // The peak matters only where it is followed by a fall.
-        self.peak_live
-            .set(self.peak_live.get().max(self.live.get()));
-        self.live.set(self.live.get().saturating_sub(1));
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() == CAPACITY {
-            self.pool.take_back(idle.drain(..BATCH));
+        if live > self.peak_live.get() {
+            self.peak_live.set(live);
         }
-        idle.push_back(stack);
+        self.live.set(live.saturating_sub(1));
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() >= CAPACITY {
+            self.pool.take_back(idle.drain_coldest(BATCH));
+        }
+        idle.hot.push(stack);
     }
 
     /// Stacks that are idle here.
@@ -111,21 +133,35 @@ impl StackCache {
         let needed = self.peak_live.get().saturating_sub(live);
         let surplus = idle.len().saturating_sub(needed);
         if surplus > 0 {
-            self.pool.take_back_surplus(idle.drain(..surplus));
+            self.pool.take_back_surplus(idle.drain_coldest(surplus));
         }
         self.peak_live.set(live + needed * 7 / 8);
-        let below_top_page: Vec<_> = idle.iter().filter_map(below_top_page).collect();
+        let below_top_page: Vec<_> = idle.hot.iter().filter_map(below_top_page).collect();
         // SAFETY: nobody runs on idle stacks. What is refused stays in memory, no more.
         let _ = unsafe { advice::advise(&below_top_page, Advice::Empty) };
         let pool_is_warm = self.pool.trim();
-        pool_is_warm || !idle.is_empty()
+        pool_is_warm || idle.len() > 0
     }
 }
 
 impl Drop for StackCache {
     fn drop(&mut self) {
-        self.pool.take_back(self.idle.get_mut().drain(..));
+        let idle = self.idle.get_mut();
+        self.pool.take_back(idle.drain_coldest(idle.len()));
         self.pool.cache_closed();
+    }
+}
+
+impl Idle {
+    fn len(&self) -> usize {
+        self.hot.len() + self.spare.len()
+    }
+
+    fn drain_coldest(&mut self, count: usize) -> impl Iterator<Item = Stack> {
+        let spares = count.min(self.spare.len());
+        self.spare
+            .drain(..spares)
+            .chain(self.hot.drain(..count - spares))
     }
 }
 

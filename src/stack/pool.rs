@@ -103,9 +103,9 @@ impl StackPool {
         self.default_class
     }
 
-    /// Moves up to `count` stacks of the default class to the front of a worker's idle ones; at
-    /// least one, or an error.
-    pub(super) fn lend(&self, count: usize, idle: &mut VecDeque<Stack>) -> io::Result<()> {
+    /// Adds up to `count` stacks of the default class to a worker's idle ones; at least one, or
+    /// an error.
+    pub(super) fn lend(&self, count: usize, idle: &mut Vec<Stack>) -> io::Result<()> {
         let mut depot = lock(self.depot(self.default_class));
         depot.fill(self, self.default_class)?;
         idle.extend(std::iter::from_fn(|| depot.pop()).take(count));
