@@ -17,12 +17,36 @@ pub(crate) enum Direction {
 /// A system call to make without blocking, or to hand to the ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Op {
-    Recv { fd: RawFd, buffer: *mut u8, len: usize, flags: i32 },
-    Send { fd: RawFd, buffer: *const u8, len: usize },
-    RecvMsg { fd: RawFd, message: *mut libc::msghdr, flags: i32 },
-    SendMsg { fd: RawFd, message: *const libc::msghdr },
-    Accept { fd: RawFd, address: *mut libc::sockaddr_storage, len: *mut libc::socklen_t },
-    Connect { fd: RawFd, address: *const libc::sockaddr_storage, len: libc::socklen_t },
+    Recv {
+        fd: RawFd,
+        buffer: *mut u8,
+        len: usize,
+        flags: i32,
+    },
+    Send {
+        fd: RawFd,
+        buffer: *const u8,
+        len: usize,
+    },
+    RecvMsg {
+        fd: RawFd,
+        message: *mut libc::msghdr,
+        flags: i32,
+    },
+    SendMsg {
+        fd: RawFd,
+        message: *const libc::msghdr,
+    },
+    Accept {
+        fd: RawFd,
+        address: *mut libc::sockaddr_storage,
+        len: *mut libc::socklen_t,
+    },
+    Connect {
+        fd: RawFd,
+        address: *const libc::sockaddr_storage,
+        len: libc::socklen_t,
+    },
     /// Completes with the ready mask, as `poll(2)` names it.
     Poll { fd: RawFd, events: i16 },
 }
@@ -54,9 +78,12 @@ impl Op {
             // SAFETY: the caller vouches for the pointers; the lengths come with them.
             let result = unsafe {
                 match *self {
-                    Op::Recv { fd, buffer, len, flags } => {
-                        libc::recv(fd, buffer.cast(), len, flags | wait)
-                    }
+                    Op::Recv {
+                        fd,
+                        buffer,
+                        len,
+                        flags,
+                    } => libc::recv(fd, buffer.cast(), len, flags | wait),
                     Op::Send { fd, buffer, len } => {
                         libc::send(fd, buffer.cast(), len, libc::MSG_NOSIGNAL | wait)
                     }
@@ -71,7 +98,11 @@ impl Op {
                         libc::connect(fd, address.cast(), len) as isize
                     }
                     Op::Poll { fd, events } => {
-                        let mut entry = libc::pollfd { fd, events, revents: 0 };
+                        let mut entry = libc::pollfd {
+                            fd,
+                            events,
+                            revents: 0,
+                        };
                         match libc::poll(&mut entry, 1, if may_block { -1 } else { 0 }) {
                             0 => {
                                 return Err(io::Error::from_raw_os_error(libc::EAGAIN));

@@ -1,0 +1,262 @@
+//! Cancels: in a storm, in a race, too late, and repeated.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::*;
+
+#[test]
+fn a_cancelled_receive_takes_nothing() {
+    let bench = Bench::open(64);
+    let (mut near, mut far) = tcp_pair();
+    let data = buffer(8);
+    let slot = bench.start(recv(&far, data));
+    bench.turn(Wait::Poll);
+    bench.cancel(slot);
+    assert_eq!(slot.state.get(), OpState::CancelQueued);
+    assert_eq!(bench.finish(slot).result, -libc::ECANCELED);
+    near.write_all(b"kept").unwrap();
+    let mut kept = [0; 4];
+    far.read_exact(&mut kept).unwrap();
+    assert_eq!((&kept, &data[..4]), (b"kept", &[0u8; 4][..]));
+}
+
+#[test]
+fn a_cancel_before_its_operation_was_submitted() {
+    let bench = Bench::open(64);
+    let (_near, far) = unix_pair();
+    let slot = bench.start(recv(&far, buffer(1)));
+    bench.cancel(slot);
+    assert_eq!(bench.finish(slot).result, -libc::ECANCELED);
+}
+
+#[test]
+fn a_storm_of_cancels_on_a_small_ring() {
+    let pairs: Vec<_> = (0..1000).map(|_| unix_pair()).collect();
+    let sizes = [(8, 64), (2, 4)];
+    let kinds = LADDER
+        .iter()
+        .flat_map(|&setup| sizes.map(|sizes| (setup, sizes)));
+    for (setup, (entries, completions)) in kinds {
+        let bench = Bench::exact(setup, entries, completions);
+        let start = |(_, far): &(UnixStream, UnixStream)| bench.start(recv(far, buffer(1)));
+        let slots: Vec<_> = pairs.iter().map(start).collect();
+        bench.turn(Wait::Poll);
+        for slot in &slots {
+            bench.cancel(slot);
+        }
+        assert_eq!(bench.finish_all(), 1000);
+        let is_cancelled = |slot: &&OpSlot| slot.take().unwrap().result == -libc::ECANCELED;
+        assert!(slots.iter().all(is_cancelled));
+        assert!(bench.uring.cancels.is_empty());
+        assert_eq!(bench.uring.counters().stale, 0);
+    }
+}
+
+#[test]
+fn a_cancel_of_nothing_does_nothing() {
+    let bench = Bench::open(64);
+    let (mut near, far) = unix_pair();
+    let slot = slot();
+    bench.cancel(slot);
+    assert_eq!(slot.state.get(), OpState::Idle);
+
+    let data = buffer(1);
+    bench.restart(slot, recv(&far, data));
+    near.write_all(b"x").unwrap();
+    while bench.turn(Wait::Forever).is_empty() {}
+    bench.cancel(slot);
+    assert_eq!(
+        slot.take(),
+        Some(Completion {
+            result: 1,
+            flags: slot.flags.get()
+        })
+    );
+
+    bench.restart(slot, recv(&far, data));
+    bench.turn(Wait::Poll);
+    bench.cancel(slot);
+    bench.cancel(slot);
+    assert_eq!(bench.finish(slot).result, -libc::ECANCELED);
+    assert!(bench.uring.cancels.is_empty());
+}
+
+#[test]
+fn an_operation_that_ends_first_takes_its_cancel_off_the_queue() {
+    // The kernel ends operations by itself in this mode: completions come without an enter.
+    let bench = Bench::exact(LADDER[3], 64, 512);
+    let pairs: Vec<_> = (0..3).map(|_| unix_pair()).collect();
+    let slots: Vec<_> = pairs
+        .iter()
+        .map(|(_, far)| bench.start(recv(far, buffer(1))))
+        .collect();
+    bench.turn(Wait::Poll);
+    for slot in &slots {
+        bench.cancel(slot);
+    }
+    (&pairs[1].0).write_all(b"x").unwrap();
+    let submitted = bench.uring.counters().submitted;
+    assert_eq!(bench.finish_all(), 3);
+    assert_eq!(slots[1].take().unwrap().result, 1);
+    for slot in [slots[0], slots[2]] {
+        assert_eq!(slot.take().unwrap().result, -libc::ECANCELED);
+    }
+    assert_eq!(bench.uring.counters().submitted - submitted, 2);
+}
+
+#[test]
+fn a_stale_cancel_misses_the_next_operation_of_its_slot() {
+    let bench = Bench::open(64);
+    let (mut near, far) = unix_pair();
+    let slot = bench.start(recv(&far, buffer(1)));
+    let stale = crate::driver::uring::name(slot);
+    near.write_all(b"1").unwrap();
+    assert_eq!(bench.finish(slot).result, 1);
+
+    bench.restart(slot, recv(&far, buffer(1)));
+    let entry = crate::driver::uring::encode::cancel(stale).user_data(stale | 1);
+    // SAFETY: the entry points to nothing.
+    assert!(unsafe { bench.uring.ring.push(&entry) });
+    assert!(bench.turn(Wait::Poll).is_empty());
+    assert!(bench.turn(Wait::Poll).is_empty());
+    assert_eq!(slot.state.get(), OpState::InFlight);
+    near.write_all(b"2").unwrap();
+    assert_eq!(bench.finish(slot).result, 1);
+    assert_eq!(bench.uring.counters().missed_cancels, 0);
+}
+
+#[test]
+fn a_cancel_that_found_nothing_may_be_repeated() {
+    let bench = Bench::open(64);
+    let (_near, far) = unix_pair();
+    let slot = bench.start(recv(&far, buffer(1)));
+    bench.turn(Wait::Poll);
+    // As the kernel would answer if it had the operation in its hands just then.
+    slot.state.set(OpState::CancelSent);
+    let missed = crate::driver::uring::ring::Cqe {
+        user_data: crate::driver::uring::name(slot) | 1,
+        result: -libc::ENOENT,
+        flags: 0,
+    };
+    bench.uring.cancel_missed(missed);
+    assert_eq!(slot.state.get(), OpState::InFlight);
+    assert_eq!(bench.uring.counters().missed_cancels, 1);
+    bench.cancel(slot);
+    assert_eq!(bench.finish(slot).result, -libc::ECANCELED);
+}
+
+#[test]
+fn generations_wrap_around() {
+    let bench = Bench::open(64);
+    let (near, _far) = unix_pair();
+    let slot = slot();
+    slot.generation.set(u16::MAX - 1);
+    for _ in 0..4 {
+        let (fd, events) = (near.as_raw_fd(), libc::POLLOUT);
+        bench.restart(slot, Op::Poll { fd, events });
+        assert_eq!(bench.finish(slot).result, i32::from(libc::POLLOUT));
+    }
+    assert_eq!(slot.generation.get(), 2);
+}
+
+/// Bytes arrive from another thread while their receives are cancelled: each byte is either
+/// delivered or still in the socket, and all arrive in order.
+#[test]
+fn a_cancel_that_races_with_arrival_loses_no_byte() {
+    const ROUNDS: u8 = 250;
+    for (seed, &setup) in LADDER.iter().enumerate() {
+        let bench = Bench::exact(setup, 8, 64);
+        let (near, far) = tcp_pair();
+        near.set_nodelay(true).unwrap();
+        let (to_writer, next) = std::sync::mpsc::channel::<(u64, u8)>();
+        let writer = thread::spawn(move || {
+            for (spins, byte) in next {
+                (0..spins).for_each(|_| std::hint::spin_loop());
+                (&near).write_all(&[byte]).unwrap();
+            }
+        });
+        let mut random = Seeded(seed as u64);
+        let data = buffer(1);
+        let slot = slot();
+        let (mut won, mut lost) = (0, 0);
+        for round in 0..ROUNDS {
+            bench.restart(slot, recv(&far, data));
+            bench.turn(Wait::Poll);
+            to_writer.send((random.below(400), round)).unwrap();
+            for _ in 0..random.below(4) {
+                bench.turn(Wait::Poll);
+            }
+            (0..random.below(8000)).for_each(|_| std::hint::spin_loop());
+            bench.cancel(slot);
+            match bench.finish(slot).result {
+                1 => won += 1,
+                result => {
+                    assert_eq!(result, -libc::ECANCELED);
+                    lost += 1;
+                    assert_eq!(bench.run(recv(&far, data)), 1);
+                }
+            }
+            assert_eq!(data[0], round);
+        }
+        drop(to_writer);
+        writer.join().unwrap();
+        assert_eq!(won + lost, i32::from(ROUNDS));
+        assert_eq!(bench.uring.counters().stale, 0);
+        assert_eq!(bench.run(recv(&far, data)), 0);
+    }
+}
+
+#[test]
+fn a_cancelled_accept_leaves_the_peer_in_the_backlog() {
+    let bench = Bench::open(64);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let slot = bench.start(Op::Accept {
+        fd: listener.as_raw_fd(),
+        address: std::ptr::null_mut(),
+        len: std::ptr::null_mut(),
+    });
+    bench.turn(Wait::Poll);
+    bench.cancel(slot);
+    assert_eq!(bench.finish(slot).result, -libc::ECANCELED);
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    assert_eq!(client.local_addr().unwrap(), server.peer_addr().unwrap());
+}
+
+/// A connect to a full AF_UNIX backlog ends up blocking on a kernel thread, where a cancel only
+/// sends a signal: the answer was EALREADY, and the end came as EINTR.
+#[test]
+fn a_connect_that_blocks_on_a_kernel_thread_can_be_cancelled() {
+    let bench = Bench::open(64);
+    let path = std::env::temp_dir().join(format!("cosocket-backlog-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let address: &'static SockAddr = Box::leak(Box::new(SockAddr::unix(&path).unwrap()));
+    listener.bind(address).unwrap();
+    listener.listen(0).unwrap();
+    let _first = UnixStream::connect(&path).unwrap();
+
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let slot = bench.start(super::operations::connect(&socket, address));
+    for _ in 0..20 {
+        let soon = crate::clock::now() + Duration::from_millis(1).as_nanos() as u64;
+        bench.turn(Wait::Until(soon));
+    }
+    assert!(slot.is_out());
+    let result = loop {
+        bench.cancel(slot);
+        if let Some(completion) = slot.take() {
+            break completion.result;
+        }
+        bench.turn(Wait::Forever);
+    };
+    std::fs::remove_file(&path).unwrap();
+    let ends = [-libc::ECANCELED, -libc::EINTR];
+    assert!(ends.contains(&result), "{result}");
+    drop(UnixListener::from(OwnedFd::from(listener)));
+}

@@ -1,0 +1,267 @@
+//! Each operation, there and back.
+
+use std::io::{Read, Write};
+use std::mem;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::*;
+use crate::driver::uring::more_is_waiting;
+
+#[test]
+fn receive_waits_for_data_then_delivers_it() {
+    for bench in [Bench::open(64), Bench::without_capabilities(64)] {
+        let (mut near, far) = tcp_pair();
+        let data = buffer(16);
+        let slot = bench.start(recv(&far, data));
+        assert!(bench.turn(Wait::Poll).is_empty());
+        assert_eq!(slot.state.get(), OpState::InFlight);
+        assert_eq!(bench.uring.in_flight(), 1);
+        near.write_all(b"hello").unwrap();
+        assert_eq!(bench.finish(slot).result, 5);
+        assert_eq!(&data[..5], b"hello");
+        assert_eq!(bench.uring.in_flight(), 0);
+        assert_eq!(slot.state.get(), OpState::Idle);
+    }
+}
+
+#[test]
+fn receive_of_what_is_there_already_needs_no_further_event() {
+    let bench = Bench::open(64);
+    let (mut near, far) = tcp_pair();
+    near.write_all(b"early").unwrap();
+    let data = buffer(3);
+    let completion = bench.finish(bench.start(recv(&far, data)));
+    assert_eq!(completion.result, 3);
+    assert!(more_is_waiting(completion.flags));
+    let completion = bench.finish(bench.start(recv(&far, data)));
+    assert_eq!(completion.result, 2);
+    assert!(!more_is_waiting(completion.flags));
+}
+
+#[test]
+fn peek_leaves_the_data() {
+    let bench = Bench::open(64);
+    let (mut near, far) = unix_pair();
+    near.write_all(b"peek").unwrap();
+    let data = buffer(8);
+    let mut peek = recv(&far, data);
+    if let Op::Recv { flags, .. } = &mut peek {
+        *flags = libc::MSG_PEEK;
+    }
+    assert_eq!(bench.run(peek), 4);
+    assert_eq!(bench.run(recv(&far, data)), 4);
+}
+
+#[test]
+fn end_of_stream_is_zero_and_reset_is_an_error() {
+    let bench = Bench::open(64);
+    let (near, far) = tcp_pair();
+    let data = buffer(8);
+    let slot = bench.start(recv(&far, data));
+    bench.turn(Wait::Poll);
+    near.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(bench.finish(slot).result, 0);
+
+    let (near, far) = tcp_pair();
+    let slot = bench.start(recv(&far, data));
+    bench.turn(Wait::Poll);
+    let near = Socket::from(near);
+    near.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(near);
+    assert_eq!(bench.finish(slot).result, -libc::ECONNRESET);
+}
+
+#[test]
+fn send_waits_for_room() {
+    let bench = Bench::open(64);
+    let (near, mut far) = unix_pair();
+    near.set_nonblocking(true).unwrap();
+    let chunk: &'static [u8] = Vec::leak(vec![7; 65536]);
+    let mut sent = 0;
+    while let Ok(count) = (&near).write(chunk) {
+        sent += count;
+    }
+    let slot = bench.start(send(&near, chunk));
+    assert!(bench.turn(Wait::Poll).is_empty());
+    let mut sink = vec![0; sent];
+    far.read_exact(&mut sink).unwrap();
+    let count = bench.finish(slot).result;
+    assert!(count > 0, "{count}");
+    drop(near);
+    let mut rest = Vec::new();
+    far.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest.len(), count as usize);
+}
+
+#[test]
+fn send_to_a_closed_peer_is_an_error_and_no_signal() {
+    let bench = Bench::open(64);
+    let (near, far) = unix_pair();
+    drop(far);
+    assert_eq!(bench.run(send(&near, b"x")), -libc::EPIPE);
+}
+
+#[test]
+fn messages_go_and_come() {
+    let bench = Bench::open(64);
+    let near = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let far = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to: &'static SockAddr = Box::leak(Box::new(far.local_addr().unwrap().into()));
+    let text = buffer(4);
+    text.copy_from_slice(b"dgra");
+
+    let outgoing = message(text);
+    outgoing.msg_name = to.as_ptr().cast_mut().cast();
+    outgoing.msg_namelen = to.len();
+    let sent = bench.run(Op::SendMsg {
+        fd: near.as_raw_fd(),
+        message: outgoing,
+    });
+    assert_eq!(sent, 4);
+
+    let (data, name) = (buffer(16), buffer(128));
+    let incoming = message(data);
+    incoming.msg_name = name.as_mut_ptr().cast();
+    incoming.msg_namelen = 128;
+    let received = bench.run(Op::RecvMsg {
+        fd: far.as_raw_fd(),
+        message: incoming,
+        flags: 0,
+    });
+    assert_eq!((received, &data[..4]), (4, &b"dgra"[..]));
+    let from = SockAddr::from(near.local_addr().unwrap());
+    assert_eq!(incoming.msg_namelen, from.len());
+    assert_eq!(&name[2..8], {
+        // SAFETY: an IPv4 socket address has 16 bytes.
+        unsafe { std::slice::from_raw_parts(from.as_ptr().cast::<u8>().add(2), 6) }
+    });
+}
+
+fn message(data: &mut [u8]) -> &'static mut libc::msghdr {
+    let vector = Box::leak(Box::new(libc::iovec {
+        iov_base: data.as_mut_ptr().cast(),
+        iov_len: data.len(),
+    }));
+    // SAFETY: zeros are a valid, empty message.
+    let message = Box::leak(Box::new(unsafe { mem::zeroed::<libc::msghdr>() }));
+    message.msg_iov = vector;
+    message.msg_iovlen = 1;
+    message
+}
+
+#[test]
+fn accept_waits_and_tells_the_peer() {
+    for bench in [Bench::open(64), Bench::without_capabilities(64)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // A listener of ours is non-blocking; the ring waits nevertheless.
+        listener.set_nonblocking(true).unwrap();
+        let address = Box::leak(Box::new([0u8; size_of::<libc::sockaddr_storage>()]));
+        let len = Box::leak(Box::new(address.len() as libc::socklen_t));
+        let slot = bench.start(Op::Accept {
+            fd: listener.as_raw_fd(),
+            address: address.as_mut_ptr().cast(),
+            len,
+        });
+        assert!(bench.turn(Wait::Poll).is_empty());
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let fd = bench.finish(slot).result;
+        assert!(fd >= 0, "{fd}");
+        // SAFETY: a new descriptor, ours alone.
+        let server = TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        assert_eq!(server.peer_addr().unwrap(), client.local_addr().unwrap());
+        let port = client.local_addr().unwrap().port();
+        assert_eq!(address[2..4], port.to_be_bytes());
+        assert_eq!(*len, 16);
+        // SAFETY: F_GETFD takes no pointer.
+        assert_eq!(unsafe { libc::fcntl(fd, libc::F_GETFD) }, libc::FD_CLOEXEC);
+    }
+}
+
+#[test]
+fn accept_of_a_waiting_peer_without_its_address() {
+    let bench = Bench::open(64);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let fd = bench.run(Op::Accept {
+        fd: listener.as_raw_fd(),
+        address: ptr::null_mut(),
+        len: ptr::null_mut(),
+    });
+    assert!(fd >= 0, "{fd}");
+    // SAFETY: a new descriptor, ours alone.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+}
+
+#[test]
+fn connect_succeeds_and_is_refused() {
+    let bench = Bench::open(64);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let there: &'static SockAddr = Box::leak(Box::new(listener.local_addr().unwrap().into()));
+    for is_nonblocking in [false, true] {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(is_nonblocking).unwrap();
+        assert_eq!(bench.run(connect(&socket, there)), 0);
+        assert_eq!(socket.peer_addr().unwrap().as_socket(), there.as_socket());
+    }
+    drop(listener);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    assert_eq!(bench.run(connect(&socket, there)), -libc::ECONNREFUSED);
+}
+
+pub(super) fn connect(socket: &Socket, to: &'static SockAddr) -> Op {
+    Op::Connect {
+        fd: socket.as_raw_fd(),
+        address: to.as_ptr().cast(),
+        len: to.len(),
+    }
+}
+
+#[test]
+fn poll_tells_the_ready_mask() {
+    let bench = Bench::open(64);
+    let (mut near, far) = unix_pair();
+    let poll = |events| Op::Poll {
+        fd: far.as_raw_fd(),
+        events,
+    };
+    let both = i32::from(libc::POLLIN | libc::POLLOUT);
+    assert_eq!(bench.run(poll(libc::POLLOUT)), i32::from(libc::POLLOUT));
+    let slot = bench.start(poll(libc::POLLIN));
+    assert!(bench.turn(Wait::Poll).is_empty());
+    near.write_all(b"x").unwrap();
+    assert_eq!(bench.finish(slot).result & both, i32::from(libc::POLLIN));
+    near.shutdown(Shutdown::Write).unwrap();
+    let hang_up = bench.run(poll(libc::POLLRDHUP));
+    assert_ne!(hang_up & i32::from(libc::POLLRDHUP), 0, "{hang_up}");
+}
+
+#[test]
+fn a_bad_descriptor_is_a_result() {
+    let bench = Bench::open(64);
+    let op = Op::Poll {
+        fd: -1,
+        events: libc::POLLIN,
+    };
+    assert_eq!(bench.run(op), -libc::EBADF);
+}
+
+#[test]
+fn both_directions_of_a_socket_at_once() {
+    let bench = Bench::open(64);
+    let (near, far) = tcp_pair();
+    let (here, there) = (buffer(4), buffer(4));
+    let slots = [
+        bench.start(recv(&near, here)),
+        bench.start(recv(&far, there)),
+        bench.start(send(&near, b"ping")),
+        bench.start(send(&far, b"pong")),
+    ];
+    for slot in slots {
+        assert_eq!(bench.finish(slot).result, 4);
+    }
+    assert_eq!((&here[..], &there[..]), (&b"pong"[..], &b"ping"[..]));
+}
