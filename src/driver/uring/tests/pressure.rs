@@ -1,7 +1,10 @@
 //! Queues that are full.
 
 use std::io::Write;
+use std::mem;
+use std::thread;
 
+use super::refused::forbid;
 use super::*;
 
 /// The smallest queues the kernel makes, with each set of flags.
@@ -133,4 +136,54 @@ fn should_submit_counts_what_is_staged() {
     assert!(bench.uring.should_submit());
     assert_eq!(bench.finish_all(), 16);
     assert!(!bench.uring.should_submit());
+}
+
+/// Runs `test` on a thread for which the kernel answers every further enter with `errno`.
+fn where_enter_fails(errno: i32, test: impl FnOnce(&Bench) + Send + 'static) -> thread::Result<()> {
+    let thread = thread::spawn(move || {
+        // Leaked: it cannot drain without entering.
+        let bench = mem::ManuallyDrop::new(Bench::exact(LADDER[0], 2, 4));
+        forbid(libc::SYS_io_uring_enter, errno);
+        test(&bench);
+    });
+    thread.join()
+}
+
+/// A kernel without memory for requests takes no entries. Starts must neither hang nor fail, and
+/// turns must come back.
+#[test]
+fn a_kernel_that_takes_nothing_makes_operations_end_with_eagain() {
+    for errno in [libc::EAGAIN, libc::EBUSY] {
+        let ran = where_enter_fails(errno, |bench| {
+            let (near, _far) = unix_pair();
+            let (fd, events) = (near.as_raw_fd(), libc::POLLOUT);
+            let start = |_| bench.start(Op::Poll { fd, events });
+            let slots: Vec<_> = (0..10).map(start).collect();
+            // One place of the two is the doorbell's.
+            assert_eq!(bench.turn(Wait::Forever).len(), 9);
+            assert!(bench.turn(Wait::Forever).is_empty());
+            assert!(slots[0].is_out());
+            for slot in &slots[1..] {
+                assert_eq!(slot.take().unwrap().result, -libc::EAGAIN);
+            }
+            assert_eq!(bench.uring.in_flight(), 1);
+        });
+        ran.expect("no panic");
+    }
+}
+
+#[test]
+fn a_ring_that_is_broken_says_why() {
+    let cases = [
+        (libc::EBADR, "lost completions"),
+        (libc::EPERM, "install seccomp filters before"),
+        (libc::EEXIST, "another thread"),
+        (libc::EINVAL, "COSOCKET_DRIVER=epoll"),
+    ];
+    for (errno, reason) in cases {
+        let ran = where_enter_fails(errno, |bench| drop(bench.turn(Wait::Forever)));
+        let payload = ran.expect_err("a panic");
+        let message = payload.downcast_ref::<String>().unwrap();
+        assert!(message.contains(reason), "{message}");
+    }
 }
