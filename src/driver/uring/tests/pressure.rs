@@ -73,6 +73,59 @@ fn doorbell_still_wakes(bench: &Bench) {
     }
 }
 
+/// A worker that is never idle only polls, and must see all the same.
+#[test]
+fn polling_alone_drains_the_kernel() {
+    for bench in tiny() {
+        let pairs: Vec<_> = (0..300).map(|_| unix_pair()).collect();
+        for (_, far) in &pairs {
+            bench.start(recv(far, buffer(1)));
+        }
+        bench.turn(Wait::Poll);
+        for (near, _) in &pairs {
+            (&*near).write_all(b"x").unwrap();
+        }
+        while bench.uring.in_flight() > 0 {
+            assert!(!bench.turn(Wait::Poll).is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_turn_that_reaps_while_it_makes_room_does_not_sleep() {
+    let bench = Bench::exact(LADDER[0], 2, 4);
+    bench.turn(Wait::Poll);
+    let (near, _far) = unix_pair();
+    let (fd, events) = (near.as_raw_fd(), libc::POLLOUT);
+    bench.start(Op::Poll { fd, events });
+    bench.start(Op::Poll { fd, events });
+    // As if the standing poll had ended: arming it anew finds the submission queue full.
+    bench.uring.doorbell_armed.set(false);
+    assert_eq!(bench.turn(Wait::Forever).len(), 2);
+}
+
+/// Without SUBMIT_ALL an entry that the kernel rejects ends its batch, and the sleep with it.
+#[test]
+fn a_turn_goes_on_after_a_short_submission() {
+    let bench = Bench::exact(LADDER[4], 8, 64);
+    bench.turn(Wait::Poll);
+    let mut bad =
+        super::super::encode::accept(-1, std::ptr::null_mut(), std::ptr::null_mut(), true);
+    // SAFETY: bytes 2 and 3 of an entry are `ioprio`; no accept has such flags.
+    unsafe { (&raw mut bad).cast::<u16>().add(1).write(0x7fff) };
+    // SAFETY: the entry points to nothing. Completions of "cancel all" are passed over.
+    assert!(unsafe {
+        bench
+            .uring
+            .ring
+            .push(&bad.user_data(super::super::CANCEL_ALL))
+    });
+    let (near, _far) = unix_pair();
+    let (fd, events) = (near.as_raw_fd(), libc::POLLOUT);
+    bench.start(Op::Poll { fd, events });
+    assert_eq!(bench.turn(Wait::Forever).len(), 1);
+}
+
 #[test]
 fn completions_reaped_by_a_start_are_reported_once_and_before_any_sleep() {
     let bench = Bench::exact(LADDER[0], 2, 4);
