@@ -1,12 +1,15 @@
-//! The one clock: nanoseconds of `CLOCK_MONOTONIC`.
+//! The one clock of the crate: `CLOCK_MONOTONIC`, in nanoseconds.
+//!
+//! It is the clock that both drivers sleep by, so a deadline computed here means the same
+//! instant in the kernel. It does not advance while the machine is suspended.
 
-/// Nanoseconds of `CLOCK_MONOTONIC`; enough for 584 years of uptime.
+/// Nanoseconds of `CLOCK_MONOTONIC`; 64 bits last 584 years.
 pub(crate) type Nanos = u64;
 
-/// `duration` from now, rounded up to what the type can hold.
+/// `duration` from now; if that cannot be expressed, centuries from now.
 pub(crate) fn after(duration: std::time::Duration) -> Nanos {
     let nanos = Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX);
-    // One short of the maximum, which means "never" elsewhere; both are centuries away.
+    // One short of the maximum, which means "never" elsewhere.
     now().saturating_add(nanos).min(Nanos::MAX - 1)
 }
 
@@ -16,8 +19,24 @@ pub(crate) fn now() -> Nanos {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `time` is ours to write for the call.
+    // SAFETY: `time` is a timespec that the call may write.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    debug_assert_eq!(result, 0, "CLOCK_MONOTONIC always exists");
+    debug_assert_eq!(result, 0, "CLOCK_MONOTONIC exists on every Linux");
     time.tv_sec as Nanos * 1_000_000_000 + time.tv_nsec as Nanos
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_never_goes_back_and_does_move() {
+        let start = now();
+        let mut last = start;
+        while last == start {
+            let next = now();
+            assert!(next >= last);
+            last = next;
+        }
+    }
 }

@@ -132,7 +132,7 @@ pub(crate) struct Completion {
 
 /// The place of one operation at a time, embedded in a coroutine's control block.
 ///
-/// The driver names it to the kernel by its address, of which 47 bits are kept, and its
+/// The ring driver names it to the kernel by its address, which must fit 48 bits, and its
 /// generation: see [`uring`].
 #[derive(Debug)]
 #[repr(C, align(8))]

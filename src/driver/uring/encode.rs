@@ -97,3 +97,61 @@ fn set_ioprio(entry: &mut Entry, ioprio: u16) {
     // SAFETY: an entry is the kernel's 64-byte structure, whose bytes 2 and 3 are `ioprio`.
     unsafe { (&raw mut *entry).cast::<u16>().add(1).write(ioprio) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ptr::{null, null_mut};
+
+    /// The fields `ioprio` and `msg_flags` of the kernel's structure.
+    fn fields(op: Op) -> (u16, i32) {
+        let capabilities = Capabilities {
+            accept_poll_first: true,
+            ..Capabilities::default()
+        };
+        let entry = operation(&op, capabilities);
+        let entry = (&raw const entry).cast::<u8>();
+        // SAFETY: both fields lie within the 64 bytes of an entry, suitably aligned.
+        unsafe {
+            (
+                entry.add(2).cast::<u16>().read(),
+                entry.add(28).cast::<i32>().read(),
+            )
+        }
+    }
+
+    #[test]
+    fn transfers_poll_first_and_sends_raise_no_signal() {
+        let (fd, len, flags) = (3, 1 << 40, libc::MSG_PEEK);
+        let (address, message) = (null_mut(), null_mut());
+        let buffer = null_mut();
+        let peek = (RECVSEND_POLL_FIRST, libc::MSG_PEEK);
+        let quiet = (RECVSEND_POLL_FIRST, libc::MSG_NOSIGNAL);
+        assert_eq!(
+            fields(Op::Recv {
+                fd,
+                buffer,
+                len,
+                flags
+            }),
+            peek
+        );
+        assert_eq!(fields(Op::RecvMsg { fd, message, flags }), peek);
+        assert_eq!(fields(Op::Send { fd, buffer, len }), quiet);
+        assert_eq!(fields(Op::SendMsg { fd, message }), quiet);
+        let accept = Op::Accept {
+            fd,
+            address,
+            len: null_mut(),
+        };
+        assert_eq!(fields(accept), (ACCEPT_POLL_FIRST, libc::SOCK_CLOEXEC));
+        let connect = Op::Connect {
+            fd,
+            address: null(),
+            len: 16,
+        };
+        assert_eq!(fields(connect), (0, 0));
+        assert_eq!(transfer_len(1 << 40), 0x7fff_f000);
+        assert_eq!(transfer_len(0), 0);
+    }
+}

@@ -176,7 +176,7 @@ impl Uring {
     ///
     /// # Safety
     ///
-    /// * The slot is `Idle` or `Done`, and outlives the driver. Its address has 47 bits.
+    /// * The slot is `Idle` or `Done`, and outlives the driver. Its address fits 48 bits.
     /// * Until it is `Done` again, all that `op` points to stays valid and otherwise untouched,
     ///   and the descriptor stays open.
     pub(crate) unsafe fn start(&self, slot: *const OpSlot, op: &Op) {
@@ -210,7 +210,8 @@ impl Uring {
     }
 
     /// Sends what is staged, sleeps if there is nothing to report and `wait` allows it, and
-    /// reports the slots that are `Done` now. `completed` may start and cancel operations.
+    /// reports the slots that are `Done` now. `completed` may start and cancel operations, but
+    /// takes no turn of its own.
     ///
     /// # Panics
     ///

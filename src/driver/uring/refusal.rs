@@ -190,6 +190,9 @@ mod tests {
             (setup(libc::EMFILE), "RLIMIT_NOFILE"),
             (setup(libc::ENFILE), "fs.file-max"),
             (setup(libc::EACCES), "SELinux"),
+            (setup(libc::EINVAL), "CQSIZE"),
+            (setup(libc::EPERM), "allow io_uring_setup"),
+            (lacks("feature", "NODROP"), "use the epoll driver"),
             (call("io_uring_enter", libc::EPERM, "step"), "seccomp"),
             (self_test("cancel", "no answer"), "`cancel`"),
         ];

@@ -80,7 +80,7 @@ pub(super) struct Ring {
     ring: IoUring,
     pub(super) setup: Setup,
     /// Index of the registered ring descriptor, which spares every `enter` a look-up.
-    registered: Option<u32>,
+    pub(super) registered: Option<u32>,
     system_calls: Cell<u64>,
     submitted: Cell<u64>,
 }

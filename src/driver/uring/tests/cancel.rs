@@ -35,6 +35,20 @@ fn a_cancel_before_its_operation_was_submitted() {
 }
 
 #[test]
+fn a_turn_does_not_sleep_on_a_cancel_that_found_no_room() {
+    let bench = Bench::exact(LADDER[0], 2, 4);
+    bench.turn(Wait::Poll);
+    let (near, far) = unix_pair();
+    let slot = bench.start(recv(&near, buffer(1)));
+    let other = bench.start(recv(&far, buffer(1)));
+    bench.cancel(slot);
+    assert_eq!(bench.turn(Wait::Forever).len(), 1);
+    assert_eq!(slot.take().unwrap().result, -libc::ECANCELED);
+    bench.cancel(other);
+    assert_eq!(bench.finish(other).result, -libc::ECANCELED);
+}
+
+#[test]
 fn a_storm_of_cancels_on_a_small_ring() {
     let pairs: Vec<_> = (0..1000).map(|_| unix_pair()).collect();
     let sizes = [(8, 64), (2, 4)];

@@ -1,7 +1,10 @@
 //! Queues that are full.
 
 use std::io::Write;
+use std::mem;
+use std::thread;
 
+use super::refused::forbid;
 use super::*;
 
 /// The smallest queues the kernel makes, with each set of flags.
@@ -70,6 +73,59 @@ fn doorbell_still_wakes(bench: &Bench) {
     }
 }
 
+/// A worker that is never idle only polls, and must see all the same.
+#[test]
+fn polling_alone_drains_the_kernel() {
+    for bench in tiny() {
+        let pairs: Vec<_> = (0..300).map(|_| unix_pair()).collect();
+        for (_, far) in &pairs {
+            bench.start(recv(far, buffer(1)));
+        }
+        bench.turn(Wait::Poll);
+        for (near, _) in &pairs {
+            (&*near).write_all(b"x").unwrap();
+        }
+        while bench.uring.in_flight() > 0 {
+            assert!(!bench.turn(Wait::Poll).is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_turn_that_reaps_while_it_makes_room_does_not_sleep() {
+    let bench = Bench::exact(LADDER[0], 2, 4);
+    bench.turn(Wait::Poll);
+    let (near, _far) = unix_pair();
+    let (fd, events) = (near.as_raw_fd(), libc::POLLOUT);
+    bench.start(Op::Poll { fd, events });
+    bench.start(Op::Poll { fd, events });
+    // As if the standing poll had ended: arming it anew finds the submission queue full.
+    bench.uring.doorbell_armed.set(false);
+    assert_eq!(bench.turn(Wait::Forever).len(), 2);
+}
+
+/// Without SUBMIT_ALL an entry that the kernel rejects ends its batch, and the sleep with it.
+#[test]
+fn a_turn_goes_on_after_a_short_submission() {
+    let bench = Bench::exact(LADDER[4], 8, 64);
+    bench.turn(Wait::Poll);
+    let mut bad =
+        super::super::encode::accept(-1, std::ptr::null_mut(), std::ptr::null_mut(), true);
+    // SAFETY: bytes 2 and 3 of an entry are `ioprio`; no accept has such flags.
+    unsafe { (&raw mut bad).cast::<u16>().add(1).write(0x7fff) };
+    // SAFETY: the entry points to nothing. Completions of "cancel all" are passed over.
+    assert!(unsafe {
+        bench
+            .uring
+            .ring
+            .push(&bad.user_data(super::super::CANCEL_ALL))
+    });
+    let (near, _far) = unix_pair();
+    let (fd, events) = (near.as_raw_fd(), libc::POLLOUT);
+    bench.start(Op::Poll { fd, events });
+    assert_eq!(bench.turn(Wait::Forever).len(), 1);
+}
+
 #[test]
 fn completions_reaped_by_a_start_are_reported_once_and_before_any_sleep() {
     let bench = Bench::exact(LADDER[0], 2, 4);
@@ -133,4 +189,54 @@ fn should_submit_counts_what_is_staged() {
     assert!(bench.uring.should_submit());
     assert_eq!(bench.finish_all(), 16);
     assert!(!bench.uring.should_submit());
+}
+
+/// Runs `test` on a thread for which the kernel answers every further enter with `errno`.
+fn where_enter_fails(errno: i32, test: impl FnOnce(&Bench) + Send + 'static) -> thread::Result<()> {
+    let thread = thread::spawn(move || {
+        // Leaked: it cannot drain without entering.
+        let bench = mem::ManuallyDrop::new(Bench::exact(LADDER[0], 2, 4));
+        forbid(libc::SYS_io_uring_enter, errno);
+        test(&bench);
+    });
+    thread.join()
+}
+
+/// A kernel without memory for requests takes no entries. Starts must neither hang nor fail, and
+/// turns must come back.
+#[test]
+fn a_kernel_that_takes_nothing_makes_operations_end_with_eagain() {
+    for errno in [libc::EAGAIN, libc::EBUSY] {
+        let ran = where_enter_fails(errno, |bench| {
+            let (near, _far) = unix_pair();
+            let (fd, events) = (near.as_raw_fd(), libc::POLLOUT);
+            let start = |_| bench.start(Op::Poll { fd, events });
+            let slots: Vec<_> = (0..10).map(start).collect();
+            // One place of the two is the doorbell's.
+            assert_eq!(bench.turn(Wait::Forever).len(), 9);
+            assert!(bench.turn(Wait::Forever).is_empty());
+            assert!(slots[0].is_out());
+            for slot in &slots[1..] {
+                assert_eq!(slot.take().unwrap().result, -libc::EAGAIN);
+            }
+            assert_eq!(bench.uring.in_flight(), 1);
+        });
+        ran.expect("no panic");
+    }
+}
+
+#[test]
+fn a_ring_that_is_broken_says_why() {
+    let cases = [
+        (libc::EBADR, "lost completions"),
+        (libc::EPERM, "install seccomp filters before"),
+        (libc::EEXIST, "another thread"),
+        (libc::EINVAL, "COSOCKET_DRIVER=epoll"),
+    ];
+    for (errno, reason) in cases {
+        let ran = where_enter_fails(errno, |bench| drop(bench.turn(Wait::Forever)));
+        let payload = ran.expect_err("a panic");
+        let message = payload.downcast_ref::<String>().unwrap();
+        assert!(message.contains(reason), "{message}");
+    }
 }

@@ -129,7 +129,7 @@ fn no_descriptors_left() {
 }
 
 /// The kernel answers `call` with `errno` on this thread from now on.
-fn forbid(call: libc::c_long, errno: i32) {
+pub(super) fn forbid(call: libc::c_long, errno: i32) {
     let statement = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
         code: code as u16,
         jt,

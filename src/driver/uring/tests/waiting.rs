@@ -16,24 +16,76 @@ fn plain_turn(bench: &Bench, wait: Wait) -> Turn {
         .turn(wait, &mut |_| panic!("nothing was started"))
 }
 
+/// Rings the doorbell each time this thread has fallen asleep, until dropped.
+struct BellRinger {
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl BellRinger {
+    fn new(bench: &Bench) -> BellRinger {
+        let doorbell = bench.doorbell.try_clone().unwrap();
+        // SAFETY: no pointers.
+        let sleeper = unsafe { libc::syscall(libc::SYS_gettid) };
+        let state = format!("/proc/self/task/{sleeper}/stat");
+        let stop = Arc::new(AtomicBool::new(false));
+        let ring = {
+            let stop = stop.clone();
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let state = std::fs::read_to_string(&state).unwrap();
+                    match state.rsplit(") ").next().unwrap().starts_with(['S', 'D']) {
+                        true => probe::ring_bell(&doorbell),
+                        false => thread::yield_now(),
+                    }
+                }
+            }
+        };
+        let thread = Some(thread::spawn(ring));
+        BellRinger { stop, thread }
+    }
+}
+
+impl Drop for BellRinger {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
 #[test]
 fn a_doorbell_rung_by_another_thread_ends_the_wait() {
     for &setup in &LADDER {
         let bench = Bench::exact(setup, 8, 64);
-        let doorbell = bench.doorbell.try_clone().unwrap();
-        let (sleeping, awake) = std::sync::mpsc::channel();
-        let bell_ringer = thread::spawn(move || {
-            for () in awake {
-                probe::ring_bell(&doorbell);
-            }
-        });
-        for _ in 0..100 {
-            sleeping.send(()).unwrap();
-            while !plain_turn(&bench, Wait::Forever).doorbell {}
+        bench.turn(Wait::Poll);
+        let _ringer = BellRinger::new(&bench);
+        for _ in 0..50 {
+            assert!(plain_turn(&bench, Wait::Forever).doorbell);
         }
-        drop(sleeping);
-        bell_ringer.join().unwrap();
     }
+}
+
+/// A relative timeout this long, added to the kernel's clock, became a time in the past.
+#[test]
+fn a_wait_until_the_end_of_time_is_long() {
+    for bench in [Bench::open(8), Bench::without_capabilities(8)] {
+        bench.turn(Wait::Poll);
+        let _ringer = BellRinger::new(&bench);
+        for at in [u64::MAX, i64::MAX as u64, i64::MAX as u64 - 1_000_000_000] {
+            assert!(plain_turn(&bench, Wait::Until(at)).doorbell, "{at}");
+        }
+    }
+}
+
+#[test]
+fn a_doorbell_is_silent_once_it_was_told() {
+    let bench = Bench::open(8);
+    bench.ring();
+    while !plain_turn(&bench, Wait::Forever).doorbell {}
+    let mut count = 0u64;
+    // SAFETY: eight writable bytes.
+    let read = unsafe { libc::read(bench.doorbell.as_raw_fd(), (&raw mut count).cast(), 8) };
+    assert_eq!(read, -1);
 }
 
 #[test]
@@ -234,6 +286,8 @@ fn a_forked_child_leaves_the_ring_to_its_parent() {
 fn many_rings_on_one_thread() {
     for _ in 0..3 {
         let benches: Vec<_> = (0..20).map(|_| Bench::open(8)).collect();
+        assert!(benches[0].uring.ring.registered.is_some());
+        assert!(benches[19].uring.ring.registered.is_none());
         let (near, _far) = unix_pair();
         for bench in &benches {
             let (fd, events) = (near.as_raw_fd(), libc::POLLOUT);
