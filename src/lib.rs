@@ -13,5 +13,7 @@ mod clock;
 #[allow(unsafe_code)]
 mod doorbell;
 #[allow(unsafe_code)]
+mod driver;
+#[allow(unsafe_code)]
 mod mailbox;
 mod registry;

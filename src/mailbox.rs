@@ -25,16 +25,16 @@
 //! # Memory ordering
 //!
 //! No operation here is `SeqCst`. Every change of a state word (the block's while it is occupied,
-//! the worker's always) is a read-modify-write that acquires and releases. Such an operation
-//! reads the latest value there is, so the changes of one word form a single chain, in which each
-//! thread sees all that the threads before it did:
+//! the worker's always) is a read-modify-write. Such an operation reads the latest value there is
+//! and continues the release sequences of those before it, so the changes of one word form a
+//! single chain: who acquires from the word sees all that the threads released into it so far.
 //!
-//! * bits: what a thread did before `signal` is seen by whoever takes the bits. That is why
+//! * Bits: what a thread did before `signal` is seen by whoever takes the bits. That is why
 //!   `signal` writes even when the bits are set already: it must join the chain.
-//! * sleep: a thread pushes, then swaps `RUNG` in. Either that swap comes after the owner's swap
-//!   of `ASLEEP`, finds it and rings the bell; or before, and then the owner sees the push when
-//!   it looks into the inbox once more. A plain store of `AWAKE` would break the chain: it could
-//!   hide a `RUNG` whose push the next drain does not see.
+//! * Sleep: a thread pushes, then swaps `RUNG` in. Either that swap comes after the owner's swap
+//!   of `ASLEEP`, finds it and rings the bell; or before, and then the owner acquires from it and
+//!   sees the push when it looks into the inbox once more. A plain store of `AWAKE` in between
+//!   would cut the chain, and with it off the threads that found `RUNG` and did not ring.
 //!
 //! `tests/loom_wake.rs` includes this file and models these claims.
 
@@ -177,9 +177,8 @@ impl Signals {
         if self.state.load(Ordering::Relaxed) & token == 0 {
             return false;
         }
-        // Acquire: what was done before `unpark` is seen after `park`. Release only keeps the
-        // chain whole.
-        self.state.fetch_and(!token, Ordering::AcqRel) & token != 0
+        // Acquire: what was done before `unpark` is seen after `park`.
+        self.state.fetch_and(!token, Ordering::Acquire) & token != 0
     }
 
     /// Whether a cancel has come. Relaxed: it guards no data, and one that is not seen yet is in
@@ -323,9 +322,8 @@ impl Mailbox {
     /// what the caller published before is seen after [`Mailbox::prepare_sleep`] or
     /// [`Mailbox::wake_up`]. From any thread.
     pub(crate) fn ring(&self) {
-        // Release: publishes the caller's mail to the owner's next swap. Acquire: hands on that
-        // of the threads whose RUNG this one replaces.
-        if self.state.swap(RUNG, Ordering::AcqRel) == ASLEEP {
+        // Release: publishes the caller's mail to the owner's next swap.
+        if self.state.swap(RUNG, Ordering::Release) == ASLEEP {
             self.doorbell.ring();
         }
     }
@@ -340,9 +338,9 @@ impl Mailbox {
     /// [`Mailbox::wake_up`] whether or not it slept, and drains only then.
     #[must_use]
     pub(crate) fn prepare_sleep(&self) -> bool {
-        // Acquire: whose RUNG this replaces, their mail is seen below; nobody rings the bell for
-        // it any more. Release: only keeps the chain whole.
-        self.state.swap(ASLEEP, Ordering::AcqRel);
+        // Acquire: the mail of all who swapped RUNG in before is seen below; nobody rings the
+        // bell for it any more.
+        self.state.swap(ASLEEP, Ordering::Acquire);
         let may_sleep = !self.has_mail();
         if !may_sleep {
             self.wake_up();
@@ -352,8 +350,9 @@ impl Mailbox {
 
     /// Owner: no bell is needed from here on.
     pub(crate) fn wake_up(&self) {
-        // Acquire: as above, for the drain that follows. A store would not do; see the header.
-        self.state.swap(AWAKE, Ordering::AcqRel);
+        // A store would not do; see the header. Acquire: the drain that follows sees what the
+        // bell rang for, rather than the one after it.
+        self.state.swap(AWAKE, Ordering::Acquire);
     }
 
     /// Owner: empties the inbox, oldest first.
@@ -410,4 +409,85 @@ fn bits_of(state: u64) -> u32 {
 
 fn freed(state: u64) -> u64 {
     word(generation_of(state).wrapping_add(1), FINISHED)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_hold_to_their_size() {
+        assert_eq!(size_of::<Signals>(), 16);
+    }
+
+    #[test]
+    fn a_free_block_cannot_be_signalled_even_with_its_own_generation() {
+        let signals = Signals::new();
+        assert_eq!(signals.signal(signals.generation(), WOKEN), Outcome::Stale);
+        let generation = signals.occupy();
+        signals.begin();
+        assert_eq!(signals.retire(), Retired::Free);
+        assert_ne!(signals.generation(), generation);
+        assert_eq!(
+            signals.signal(signals.generation(), CANCELLED),
+            Outcome::Stale
+        );
+        signals.occupy();
+        assert_eq!(signals.begin(), 0);
+    }
+
+    #[test]
+    fn a_finished_block_that_is_still_linked_takes_no_signals() {
+        let mailbox = Mailbox::new(0, Doorbell::new().unwrap());
+        let signals: &'static Signals = Box::leak(Box::new(Signals::new()));
+        let generation = signals.occupy();
+        signals.begin();
+        assert_eq!(signals.signal(generation, WOKEN), Outcome::MustLink);
+        // SAFETY: leaked, and the answer was MustLink.
+        unsafe { mailbox.push(NonNull::from(signals)) };
+        assert_eq!(signals.retire(), Retired::StillLinked);
+        assert_eq!(signals.signal(generation, CANCELLED), Outcome::Stale);
+        let mut delivered = Vec::new();
+        mailbox.drain(|delivery| delivered.push((delivery.generation, delivery.bits)));
+        assert_eq!(delivered, [(generation, FINISHED)]);
+        assert_eq!(signals.occupy(), generation + 1);
+    }
+
+    #[test]
+    fn mail_comes_in_the_order_it_was_sent() {
+        let mailbox = Mailbox::new(0, Doorbell::new().unwrap());
+        let blocks: &'static [Signals] = vec_of_running_blocks(5).leak();
+        for block in blocks {
+            assert_eq!(block.signal(0, UNPARKED), Outcome::MustLink);
+            // SAFETY: leaked, and the answer was MustLink.
+            unsafe { mailbox.push(NonNull::from(block)) };
+        }
+        let mut delivered = Vec::new();
+        mailbox.drain(|delivery| delivered.push(delivery.signals.as_ptr().cast_const()));
+        let sent: Vec<*const Signals> = blocks.iter().map(ptr::from_ref).collect();
+        assert_eq!(delivered, sent);
+        assert!(!mailbox.has_mail());
+    }
+
+    #[test]
+    fn only_a_sleeper_is_rung_and_only_once() {
+        let mailbox = Mailbox::new(0, Doorbell::new().unwrap());
+        mailbox.ring();
+        assert!(!mailbox.doorbell().answer(), "awake");
+        assert!(mailbox.prepare_sleep());
+        mailbox.ring();
+        assert!(mailbox.doorbell().answer());
+        mailbox.ring();
+        assert!(!mailbox.doorbell().answer(), "rung already");
+        mailbox.wake_up();
+    }
+
+    fn vec_of_running_blocks(count: usize) -> Vec<Signals> {
+        let blocks: Vec<Signals> = (0..count).map(|_| Signals::new()).collect();
+        for block in &blocks {
+            assert_eq!(block.occupy(), 0);
+            block.begin();
+        }
+        blocks
+    }
 }
