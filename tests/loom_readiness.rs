@@ -1,6 +1,6 @@
 //! Models of `src/driver/readiness.rs`: edges from one thread, attempts and waits on another.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test --release --test loom_readiness`
+//! `RUSTFLAGS="--cfg loom -C debug-assertions" cargo test --release --test loom_readiness`
 #![cfg(loom)]
 
 #[path = "../src/atomics.rs"]

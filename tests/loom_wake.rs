@@ -1,6 +1,6 @@
 //! Models of `src/mailbox.rs`: every interleaving of a few threads, with weak memory.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test --release --test loom_wake`
+//! `RUSTFLAGS="--cfg loom -C debug-assertions" cargo test --release --test loom_wake`
 #![cfg(loom)]
 #![allow(unsafe_code)]
 
