@@ -135,28 +135,24 @@ impl Signals {
     /// Sets some of `WOKEN`, `CANCELLED` and `UNPARKED`, from any thread.
     pub(crate) fn signal(&self, generation: u32, bits: u32) -> Outcome {
         debug_assert_eq!(bits & !SENT, 0, "not for others to set");
-        let mut state = self.state.load(Ordering::Relaxed);
-        loop {
-            if generation_of(state) != generation || bits_of(state) & FINISHED != 0 {
-                return Outcome::Stale;
-            }
-            let (more, outcome) = if bits_of(state) & (UNSTARTED | QUEUED) != 0 {
-                (bits, Outcome::Recorded)
-            } else {
-                (bits | QUEUED, Outcome::MustLink)
-            };
-            // Release: what the caller did before is seen with the bits. Acquire: the caller may
-            // now read who the worker is, written before `begin`.
-            match self.state.compare_exchange_weak(
-                state,
-                state | u64::from(more),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return outcome,
-                Err(newer) => state = newer,
-            }
-        }
+        let mut outcome = Outcome::Stale;
+        // Release: what the caller did before is seen with the bits. Acquire: the caller may now
+        // read who the worker is, written before `begin`.
+        let _ = self
+            .state
+            .try_update(Ordering::AcqRel, Ordering::Relaxed, |state| {
+                if generation_of(state) != generation || bits_of(state) & FINISHED != 0 {
+                    outcome = Outcome::Stale;
+                    return None;
+                }
+                if bits_of(state) & (UNSTARTED | QUEUED) != 0 {
+                    outcome = Outcome::Recorded;
+                    return Some(state | u64::from(bits));
+                }
+                outcome = Outcome::MustLink;
+                Some(state | u64::from(bits | QUEUED))
+            });
+        outcome
     }
 
     /// Owner: starts the coroutine. Returns the bits sent until now; from here on they come
@@ -195,28 +191,26 @@ impl Signals {
 
     /// Owner: the coroutine is over. From here on its signals are `Stale`.
     pub(crate) fn retire(&self) -> Retired {
-        let mut state = self.state.load(Ordering::Relaxed);
-        loop {
-            debug_assert_eq!(
-                bits_of(state) & (FINISHED | UNSTARTED),
-                0,
-                "nothing to retire"
-            );
-            let (after, retired) = if bits_of(state) & QUEUED != 0 {
-                (state | u64::from(FINISHED), Retired::StillLinked)
-            } else {
-                (freed(state), Retired::Free)
-            };
-            // Acquire and release: the next coroutine in this block comes after all of this one.
-            match self.state.compare_exchange_weak(
-                state,
-                after,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return retired,
-                Err(newer) => state = newer,
-            }
+        // Acquire and release are for the reader's ease: nothing else is handed over here, since a
+        // free block goes to its next user through a list with an ordering of its own.
+        let before = self
+            .state
+            .try_update(Ordering::AcqRel, Ordering::Relaxed, |state| {
+                debug_assert_eq!(
+                    bits_of(state) & (FINISHED | UNSTARTED),
+                    0,
+                    "nothing to retire"
+                );
+                let linked = bits_of(state) & QUEUED != 0;
+                Some(if linked {
+                    state | u64::from(FINISHED)
+                } else {
+                    freed(state)
+                })
+            });
+        match before {
+            Ok(state) if bits_of(state) & QUEUED != 0 => Retired::StillLinked,
+            _ => Retired::Free,
         }
     }
 
@@ -305,22 +299,15 @@ impl Mailbox {
     pub(crate) unsafe fn push(&self, signals: NonNull<Signals>) {
         // SAFETY: never freed, says the caller; shared access only.
         let block = unsafe { signals.as_ref() };
-        let mut newest = self.inbox.load(Ordering::Relaxed);
-        loop {
-            // Relaxed: the exchange below publishes it.
-            block.inbox_next.store(newest, Ordering::Relaxed);
-            // Release: for the drain's swap. It acquires from every push before the last, too,
-            // since each exchange continues the release sequence of those under it.
-            match self.inbox.compare_exchange_weak(
-                newest,
-                signals.as_ptr(),
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => break,
-                Err(newer) => newest = newer,
-            }
-        }
+        // Release: for the drain's swap. It acquires from every push before the last, too, since
+        // each exchange continues the release sequence of those under it.
+        let _ = self
+            .inbox
+            .try_update(Ordering::Release, Ordering::Relaxed, |newest| {
+                // Relaxed: the exchange publishes it.
+                block.inbox_next.store(newest, Ordering::Relaxed);
+                Some(signals.as_ptr())
+            });
         self.ring();
     }
 

@@ -1,6 +1,6 @@
 //! Models of `src/mailbox.rs`: every interleaving of a few threads, with weak memory.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test --release --test loom_wake`
+//! `RUSTFLAGS="--cfg loom -C debug-assertions" cargo test --release --test loom_wake`
 #![cfg(loom)]
 #![allow(unsafe_code)]
 
@@ -204,6 +204,40 @@ fn blocks_of_two_coroutines_arrive_once_each() {
     });
 }
 
+/// A block signalled again in mid-drain is relinked; the rest of the drain must not follow it.
+#[test]
+fn relinking_a_block_leaves_the_drain_its_list() {
+    check(|| {
+        let mailbox = Arc::new(Mailbox::new(0, Doorbell::new()));
+        let blocks = Arc::new([Signals::new(), Signals::new()]);
+        let link = |mailbox: &Mailbox, block: &Signals| {
+            if block.signal(0, WOKEN) == Outcome::MustLink {
+                // SAFETY: the blocks outlive the mailbox's use, and the answer was MustLink.
+                unsafe { mailbox.push(NonNull::from(block)) };
+            }
+        };
+        for block in blocks.iter() {
+            block.occupy();
+            block.begin();
+            link(&mailbox, block);
+        }
+        let waker = thread::spawn({
+            let (mailbox, blocks) = (mailbox.clone(), blocks.clone());
+            move || link(&mailbox, &blocks[0])
+        });
+        let mut seen = Vec::new();
+        mailbox.drain(|delivery| seen.push(delivery.signals.as_ptr().cast_const()));
+        assert_eq!(
+            seen,
+            [
+                std::ptr::from_ref(&blocks[0]),
+                std::ptr::from_ref(&blocks[1])
+            ]
+        );
+        waker.join().unwrap();
+    });
+}
+
 /// Two cancels of the old coroutine race with its end; its successor must not feel them.
 #[test]
 fn a_recycled_block_is_not_touched_by_signals_of_the_generation_before() {
@@ -279,6 +313,23 @@ fn park_returns_after_an_unpark_that_races_with_it() {
         assert_eq!(world.data[0].load(Ordering::Relaxed), 1);
         unparker.join().unwrap();
         assert!(!world.signals.take_unparked());
+    });
+}
+
+/// The token may be found without a look into the inbox; it carries its own ordering.
+#[test]
+fn the_token_shows_what_was_done_before_the_unpark() {
+    check(|| {
+        let (world, generation) = World::new();
+        world.signals.begin();
+        let unparker = spawn(&world, move |world| {
+            world.data[0].store(1, Ordering::Relaxed);
+            assert!(world.send(generation, UNPARKED));
+        });
+        if world.signals.take_unparked() {
+            assert_eq!(world.data[0].load(Ordering::Relaxed), 1);
+        }
+        unparker.join().unwrap();
     });
 }
 

@@ -154,20 +154,9 @@ impl Readiness {
     /// Always acquire and release, so that all changes form one chain. Release: whoever finds
     /// `READY` sees what the event's thread saw, and whoever takes a waiter sees it suspended.
     /// Acquire is the other half.
-    fn update(&self, change: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
-        let mut word = self.word.load(Ordering::Relaxed);
-        loop {
-            let Some(after) = change(word) else {
-                return Err(word);
-            };
-            match self
-                .word
-                .compare_exchange_weak(word, after, Ordering::AcqRel, Ordering::Relaxed)
-            {
-                Ok(before) => return Ok(before),
-                Err(newer) => word = newer,
-            }
-        }
+    fn update(&self, change: impl FnMut(u64) -> Option<u64>) -> Result<u64, u64> {
+        self.word
+            .try_update(Ordering::AcqRel, Ordering::Relaxed, change)
     }
 }
 

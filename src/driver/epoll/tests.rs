@@ -585,8 +585,10 @@ fn a_timed_wait_is_never_early() {
         !PWAIT2_REFUSED.load(Ordering::Relaxed),
         "this test needs Linux 5.11"
     );
-    // A time in the past is a poll.
-    worker.turn(Wait::Until(1));
+    // A time in the past is a poll, and one beyond all uptimes is a wait.
+    assert_eq!(worker.woken(Wait::Until(1)), []);
+    worker.mailbox.doorbell().ring();
+    assert!(worker.turn(Wait::Until(u64::MAX)).0.doorbell);
 }
 
 #[test]
