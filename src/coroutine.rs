@@ -25,17 +25,17 @@ use std::mem::{self, offset_of};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
 use crate::arch;
 use crate::clock::Nanos;
 use crate::driver::OpSlot;
 use crate::local::Locals;
-use crate::mailbox::{Mailbox, Signals};
+use crate::mailbox::Signals;
 use crate::stack::{Reserved, Stack};
 use crate::timer::Timer;
-use crate::wait::{Reason, WaitSlot};
+use crate::wait::{Kind, Reason, WaitSlot};
 
 /// Where in the picture above a coroutine is. Owner only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,9 @@ pub(crate) enum Frames {
     Stack(Stack),
 }
 
+/// The home of a block that no worker has.
+pub(crate) const NOWHERE: u32 = u32::MAX;
+
 /// No deadline.
 pub(crate) const NEVER: Nanos = Nanos::MAX;
 
@@ -70,17 +73,19 @@ pub(crate) struct Coroutine {
     pub(crate) timed_out: Cell<bool>,
     /// Suspended in the middle of an unwind.
     pub(crate) unwinding: Cell<bool>,
+    reason_kind: Cell<Kind>,
+    reason_fd: Cell<i32>,
     /// How many `shield` calls it is inside of: cancels are held back while not zero.
     pub(crate) shield: Cell<u32>,
+    /// The index of the worker it runs on, or `NOWHERE`. Written before the block is published
+    /// or started.
+    pub(crate) home: AtomicU32,
     /// Fires at or before `deadline`; stays armed from wait to wait (see `Worker::set_deadline`).
     pub(crate) timer: Timer,
     pub(crate) deadline: Cell<Nanos>,
     pub(crate) op: OpSlot,
-    /// The mailbox of the worker it runs on. Written before the block is published or started.
-    pub(crate) home: AtomicPtr<Mailbox>,
     packet: UnsafeCell<Option<Arc<dyn Spawned>>>,
     pub(crate) frames: UnsafeCell<Frames>,
-    pub(crate) reason: Cell<Reason>,
     pub(crate) locals: Cell<*mut Locals>,
     #[cfg(cosocket_asan)]
     pub(crate) fake_stack: Cell<*mut libc::c_void>,
@@ -99,14 +104,15 @@ impl Coroutine {
             stage: Cell::new(Stage::Finished),
             timed_out: Cell::new(false),
             unwinding: Cell::new(false),
+            reason_kind: Cell::new(Kind::None),
+            reason_fd: Cell::new(-1),
             shield: Cell::new(0),
+            home: AtomicU32::new(NOWHERE),
             timer: Timer::new(),
             deadline: Cell::new(NEVER),
             op: OpSlot::new(),
-            home: AtomicPtr::new(ptr::null_mut()),
             packet: UnsafeCell::new(None),
             frames: UnsafeCell::new(Frames::None),
-            reason: Cell::new(Reason::NONE),
             locals: Cell::new(ptr::null_mut()),
             #[cfg(cosocket_asan)]
             fake_stack: Cell::new(ptr::null_mut()),
@@ -124,12 +130,22 @@ impl Coroutine {
         self.unwinding.set(false);
         self.shield.set(0);
         self.deadline.set(NEVER);
-        self.reason.set(Reason::NONE);
+        self.set_reason(Reason::NONE);
         // SAFETY: the caller owns the block, so nobody else looks at these cells.
         unsafe {
             *self.frames.get() = Frames::Reserved(reserved);
             *self.packet.get() = Some(packet);
         }
+    }
+
+    /// What it waits for.
+    pub(crate) fn reason(&self) -> Reason {
+        Reason { kind: self.reason_kind.get(), fd: self.reason_fd.get() }
+    }
+
+    pub(crate) fn set_reason(&self, reason: Reason) {
+        self.reason_kind.set(reason.kind);
+        self.reason_fd.set(reason.fd);
     }
 
     /// The identity of the coroutine that occupies the block.
@@ -379,3 +395,7 @@ pub(crate) fn drop_quietly<T>(value: T) {
         }
     }
 }
+
+/// A million of them must fit beside a million stacks: three cache lines each.
+#[cfg(not(any(feature = "corosensei", cosocket_asan)))]
+const _: () = assert!(size_of::<Coroutine>() == 192);

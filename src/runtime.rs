@@ -105,7 +105,7 @@ impl Shared {
         self.surplus_len.store(surplus.len(), Ordering::SeqCst);
         drop(surplus);
         self.seats[worker.index].load.fetch_add(1, Ordering::Relaxed);
-        block.home.store(ptr::from_ref(worker.mailbox).cast_mut(), Ordering::Release);
+        block.home.store(worker.mailbox.index() as u32, Ordering::Release);
         Some(block)
     }
 
@@ -139,14 +139,14 @@ impl Shared {
 
     fn place_here(&self, worker: &Worker, block: &'static Coroutine) {
         self.seats[worker.index].load.fetch_add(1, Ordering::Relaxed);
-        block.home.store(ptr::from_ref(worker.mailbox).cast_mut(), Ordering::Release);
+        block.home.store(worker.mailbox.index() as u32, Ordering::Release);
         worker.fresh.push(block);
     }
 
     fn place_on(&self, index: usize, block: &'static Coroutine) {
         let seat = &self.seats[index];
         seat.load.fetch_add(1, Ordering::Relaxed);
-        block.home.store(ptr::from_ref(seat.mailbox).cast_mut(), Ordering::Release);
+        block.home.store(seat.mailbox.index() as u32, Ordering::Release);
         // SAFETY: never freed, and published to nobody else: an unstarted block is linked by whoever
         // places it, and by nobody who signals it.
         unsafe { seat.mailbox.push(ptr::NonNull::from(&block.signals)) };

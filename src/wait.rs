@@ -115,7 +115,7 @@ pub(crate) fn suspend(
         worker.yield_now();
         return Signal::Cancelled;
     }
-    me.reason.set(reason);
+    me.set_reason(reason);
     if let Some(deadline) = deadline {
         worker.set_deadline(me, deadline);
     }

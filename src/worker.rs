@@ -21,12 +21,13 @@ use std::sync::atomic::Ordering;
 use crate::arch;
 use crate::blocks::{self, BlockCache};
 use crate::clock::{self, Nanos};
-use crate::coroutine::{self, Coroutine, Frames, NEVER, Stage};
+use crate::coroutine::{self, Coroutine, Frames, NEVER, NOWHERE, Stage};
 use crate::current;
 use crate::driver::{Driver, Wait};
 use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, Retired, UNPARKED};
 use crate::metrics::Counters;
 use crate::ready::ReadyQueue;
+use crate::registry;
 use crate::runtime::Shared;
 use crate::stack::StackCache;
 use crate::timer::Wheel;
@@ -243,7 +244,7 @@ impl Worker {
 
     /// Bookkeeping at the start of a wait; true if `me` parks in mid-unwind.
     pub(crate) fn enter_wait_of(&self, me: &Coroutine) -> bool {
-        self.outside_waits.set(self.outside_waits.get() + me.reason.get().ends_by_itself() as usize);
+        self.outside_waits.set(self.outside_waits.get() + me.reason().ends_by_itself() as usize);
         let unwinding = std::thread::panicking()
             && (self.parked_unwinding.get() == 0 || me.unwinding.get());
         if unwinding {
@@ -254,8 +255,8 @@ impl Worker {
     }
 
     pub(crate) fn leave_wait_of(&self, me: &Coroutine, parked_unwinding: bool) {
-        self.outside_waits.set(self.outside_waits.get() - me.reason.get().ends_by_itself() as usize);
-        me.reason.set(Reason::NONE);
+        self.outside_waits.set(self.outside_waits.get() - me.reason().ends_by_itself() as usize);
+        me.set_reason(Reason::NONE);
         if parked_unwinding {
             self.parked_unwinding.set(self.parked_unwinding.get() - 1);
             if self.parked_unwinding.get() == 0 {
@@ -365,7 +366,7 @@ impl Worker {
     }
 
     fn vacate(&self, block: &'static Coroutine) {
-        block.home.store(ptr::null_mut(), Ordering::Relaxed);
+        block.home.store(NOWHERE, Ordering::Relaxed);
         self.blocks.give(block);
     }
 
@@ -469,10 +470,14 @@ impl Worker {
         });
     }
 
+    /// Whether the block is this worker's, and everything in it this thread's to touch.
+    fn is_home_of(&self, block: &Coroutine) -> bool {
+        block.home.load(Ordering::Relaxed) == self.mailbox.index() as u32
+    }
+
     fn for_each_started(&self, mut f: impl FnMut(&'static Coroutine)) {
         blocks::for_each(|block| {
-            let ours = ptr::eq(block.home.load(Ordering::Relaxed), self.mailbox);
-            if ours && !matches!(block.stage.get(), Stage::Unstarted | Stage::Finished) {
+            if self.is_home_of(block) && !matches!(block.stage.get(), Stage::Unstarted | Stage::Finished) {
                 f(block);
             }
         });
@@ -488,7 +493,7 @@ impl Worker {
                 "cosocket:   {}, worker {}: waits for {}; spawned at {}",
                 crate::dump::Title(identity),
                 self.index,
-                block.reason.get(),
+                block.reason(),
                 identity.spawned_at,
             );
         });
@@ -506,7 +511,7 @@ impl Drop for Worker {
 /// neither an atomic read-modify-write (for a plain wake) nor a system call.
 pub(crate) fn signal(coroutine: &'static Coroutine, generation: u32, bits: u32) {
     if let Some(worker) = current::worker()
-        && ptr::eq(coroutine.home.load(Ordering::Relaxed), worker.mailbox)
+        && worker.is_home_of(coroutine)
         && coroutine.signals.generation() == generation
         && coroutine.stage.get() != Stage::Unstarted
     {
@@ -518,9 +523,9 @@ pub(crate) fn signal(coroutine: &'static Coroutine, generation: u32, bits: u32) 
         return;
     }
     if let mailbox::Outcome::MustLink = coroutine.signals.signal(generation, bits) {
-        // SAFETY: the block was occupied under `generation`, so `home` is a mailbox, and those
-        // are never freed. It cannot change before the owner drains the link that we now make.
-        let home = unsafe { &*coroutine.home.load(Ordering::Acquire) };
+        // It cannot change before the owner drains the link that we now make.
+        let home = registry::mailbox(coroutine.home.load(Ordering::Acquire) as usize);
+        let home = home.expect("a started coroutine has a worker");
         // SAFETY: never freed; `signal` has just said that we must link it; and this is its home.
         unsafe { home.push(ptr::NonNull::from(&coroutine.signals)) };
     }

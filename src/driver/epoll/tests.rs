@@ -521,7 +521,7 @@ fn a_poll_is_one_system_call_and_no_sleep() {
         (
             Turn {
                 doorbell: false,
-                slept: false
+                entered: true
             },
             vec![]
         )
@@ -572,7 +572,7 @@ fn assert_never_early(worker: &Worker) {
     for nanoseconds in [1, 999, 50_000, 999_999, 1_000_001, 3_500_000] {
         let time = clock::now() + nanoseconds;
         let (turn, woken) = worker.turn(Wait::Until(time));
-        assert!(turn.slept && woken.is_empty());
+        assert!(turn.entered && woken.is_empty());
         assert!(clock::now() >= time, "{nanoseconds} ns");
     }
 }
@@ -627,7 +627,7 @@ fn a_signal_handler_ends_the_turn_without_events() {
             (
                 Turn {
                     doorbell: false,
-                    slept: true
+                    entered: true
                 },
                 vec![]
             )
