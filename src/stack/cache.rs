@@ -80,12 +80,14 @@ impl StackCache {
         ))
     }
 
-    /// The promised stack, or rather the hottest of its size that is idle here.
+    /// The promised stack, or rather the hottest of its size that is idle here. The promise is
+    /// one of this cache's pool.
     pub(crate) fn take(&self, reserved: Reserved) -> Stack {
         let promised = reserved.redeem();
         if promised.place.class() != self.class {
             return promised;
         }
+        debug_assert!(self.pool.owns(&promised), "promised by another runtime");
         self.live.set(self.live.get() + 1);
         let mut idle = self.idle.borrow_mut();
         match idle.hot.pop() {

@@ -126,13 +126,23 @@ impl StackPool {
     /// Takes stacks of the default class back, the last given being the first to be lent again.
     pub(super) fn take_back(&self, stacks: impl Iterator<Item = Stack>) {
         let mut depot = lock(self.depot(self.default_class));
-        stacks.for_each(|stack| depot.warm.push_back(SlotId::of(&stack)));
+        stacks.for_each(|stack| depot.warm.push_back(self.id_of_own(&stack)));
     }
 
     /// Takes stacks of the default class back as the first to be emptied.
     pub(super) fn take_back_surplus(&self, stacks: impl Iterator<Item = Stack>) {
         let mut depot = lock(self.depot(self.default_class));
-        stacks.for_each(|stack| depot.warm.push_front(SlotId::of(&stack)));
+        stacks.for_each(|stack| depot.warm.push_front(self.id_of_own(&stack)));
+    }
+
+    /// Whether the stack is from this pool; a slot's number means something else in another.
+    pub(super) fn owns(&self, stack: &Stack) -> bool {
+        std::ptr::eq(stack.slab.slab().home, self.depot(stack.place.class()))
+    }
+
+    fn id_of_own(&self, stack: &Stack) -> SlotId {
+        assert!(self.owns(stack), "a stack of another runtime");
+        SlotId::of(stack)
     }
 
     pub(super) fn cache_opened(&self) {

@@ -225,6 +225,18 @@ fn promise_dropped_after_its_pool_is_harmless() {
     assert_eq!(next.stats(), StackStats::default());
 }
 
+#[test]
+fn stack_of_another_pool_is_refused_before_slots_are_mixed_up() {
+    let (ours, theirs) = (pool(64 * KIB), pool(64 * KIB));
+    let reserved = theirs.reserve(None).unwrap();
+    assert!(theirs.owns(&reserved.stack));
+    let foreign = reserved.redeem();
+    let gave_back = || ours.take_back(std::iter::once(foreign));
+    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(gave_back));
+    assert!(refused.is_err());
+    assert_eq!(ours.stats(), StackStats::default());
+}
+
 /// Every slot is in exactly one place, whatever happens to it.
 #[test]
 fn accounts_balance_under_random_use() {
