@@ -10,7 +10,8 @@ use crate::stack::page_bytes;
 /// threads none beyond it.
 const HANDLER_BYTES: usize = 16 << 10;
 
-/// The signal stack of the thread that made it. Dropped, the one before is in force again.
+/// The signal stack of the thread that made it. A worker needs one: what std gives its threads is
+/// too small for the report on some processors. Dropped, the one before is in force again.
 #[derive(Debug)]
 pub(crate) struct SignalStack {
     /// A guard page, then the stack.

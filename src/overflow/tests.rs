@@ -136,6 +136,7 @@ fn long_name_is_cut_and_the_rest_is_not() {
             let stack = new_stack();
             // A cut at an even offset would split a character.
             let name = format!("x{}", "\u{e4}".repeat(5000)).leak();
+            let _signal_stack = SignalStack::new().unwrap();
             pretend_to_run(stack.guard(), name);
             write_to(stack.guard().start);
         },
@@ -382,6 +383,7 @@ fn previous_handler_sees_an_overflow_too() {
                 libc::SA_ONSTACK,
             );
             let stack = new_stack();
+            let _signal_stack = SignalStack::new().unwrap();
             pretend_to_run(stack.guard(), "reader");
             write_to(stack.guard().start);
         },

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::advice::{self, Advice};
 use super::size::{self, SizeClass};
-use super::{Reserved, Stack, StackPool, pool};
+use super::{Reserved, Stack, StackPool, Warm, pool};
 
 /// At most this many idle stacks a worker: each may hold a page or more that no other can use.
 const CAPACITY: usize = 128;
@@ -80,12 +80,14 @@ impl StackCache {
         ))
     }
 
-    /// The promised stack, or rather the hottest of its size that is idle here.
+    /// The promised stack, or rather the hottest of its size that is idle here. The promise is
+    /// one of this cache's pool.
     pub(crate) fn take(&self, reserved: Reserved) -> Stack {
         let promised = reserved.redeem();
         if promised.place.class() != self.class {
             return promised;
         }
+        debug_assert!(self.pool.owns(&promised), "promised by another runtime");
         self.live.set(self.live.get() + 1);
         let mut idle = self.idle.borrow_mut();
         match idle.hot.pop() {
@@ -120,27 +122,35 @@ impl StackCache {
         self.idle.borrow().len()
     }
 
-    /// Gives memory back that recent demand does not call for. To be called about once a second:
-    /// that is the clock by which demand is forgotten, half of it in five calls. Takes some
-    /// 0.2 ms when there is much to give back.
-    ///
-    /// Idle stacks beyond the recent peak go to the pool and lose their memory; the others keep
-    /// their highest page. Returns whether a later call may find more; until then, or until a
-    /// stack is given, the worker may sleep without calling it.
-    pub(crate) fn trim(&self) -> bool {
+    /// The clock by which demand is forgotten, half of it in five ticks. To be called about once
+    /// a second, and followed by [`StackCache::trim`].
+    pub(crate) fn tick(&self) {
         let live = self.live.get();
+        let peak = self.peak_live.get().max(live);
+        self.peak_live.set(live + (peak - live) * 7 / 8);
+        self.pool.tick();
+    }
+
+    /// Gives memory back that recent demand does not call for: idle stacks beyond the peak go to
+    /// the pool and are emptied there, up to a thousand a call, which takes some 0.2 ms; those
+    /// that stay keep their highest page. Says whether another call is worth while at once, or
+    /// after a tick, or not until a stack was given.
+    pub(crate) fn trim(&self) -> Warm {
         let mut idle = self.idle.borrow_mut();
-        let needed = self.peak_live.get().saturating_sub(live);
+        let needed = self.peak_live.get().saturating_sub(self.live.get());
         let surplus = idle.len().saturating_sub(needed);
         if surplus > 0 {
             self.pool.take_back_surplus(idle.drain_coldest(surplus));
         }
-        self.peak_live.set(live + needed * 7 / 8);
         let below_top_page: Vec<_> = idle.hot.iter().filter_map(below_top_page).collect();
         // SAFETY: nobody runs on idle stacks. What is refused stays in memory, no more.
         let _ = unsafe { advice::advise(&below_top_page, Advice::Empty) };
-        let pool_is_warm = self.pool.trim();
-        pool_is_warm || idle.len() > 0
+        let own = if idle.len() > 0 {
+            Warm::Needed
+        } else {
+            Warm::Nothing
+        };
+        own.max(self.pool.trim())
     }
 }
 

@@ -50,7 +50,7 @@ use std::ops::Range;
 
 pub(crate) use cache::StackCache;
 pub(crate) use guard::GuardKind;
-pub(crate) use pool::{StackPool, StackStats};
+pub(crate) use pool::{StackPool, StackStats, Warm};
 pub(crate) use size::page_bytes;
 
 use size::SizeClass;

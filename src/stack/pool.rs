@@ -32,9 +32,9 @@ pub(crate) struct StackPool {
     depots: &'static Depots,
     default_class: SizeClass,
     guard: GuardKind,
-    /// Caches that trim, and how often they did: one round of them is one tick of the depots.
+    /// Caches that tick, and how often they did.
     caches: AtomicUsize,
-    trims: AtomicUsize,
+    ticks: AtomicUsize,
 }
 
 /// What a pool has mapped.
@@ -48,6 +48,17 @@ pub(crate) struct StackStats {
     /// Not with any worker and not promised; the cold ones hold no memory.
     pub(crate) warm_slots: usize,
     pub(crate) cold_slots: usize,
+}
+
+/// What idle stacks still hold after a trim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Warm {
+    /// No memory. Trimming is pointless until a stack is given.
+    Nothing,
+    /// What recent demand calls for; it will be forgotten tick by tick.
+    Needed,
+    /// More than that: the next batch can be emptied at once.
+    Surplus,
 }
 
 impl StackStats {
@@ -70,7 +81,7 @@ impl StackPool {
             depots: open_depots(),
             guard,
             caches: AtomicUsize::new(0),
-            trims: AtomicUsize::new(0),
+            ticks: AtomicUsize::new(0),
         })
     }
 
@@ -115,13 +126,23 @@ impl StackPool {
     /// Takes stacks of the default class back, the last given being the first to be lent again.
     pub(super) fn take_back(&self, stacks: impl Iterator<Item = Stack>) {
         let mut depot = lock(self.depot(self.default_class));
-        stacks.for_each(|stack| depot.warm.push_back(SlotId::of(&stack)));
+        stacks.for_each(|stack| depot.warm.push_back(self.id_of_own(&stack)));
     }
 
     /// Takes stacks of the default class back as the first to be emptied.
     pub(super) fn take_back_surplus(&self, stacks: impl Iterator<Item = Stack>) {
         let mut depot = lock(self.depot(self.default_class));
-        stacks.for_each(|stack| depot.warm.push_front(SlotId::of(&stack)));
+        stacks.for_each(|stack| depot.warm.push_front(self.id_of_own(&stack)));
+    }
+
+    /// Whether the stack is from this pool; a slot's number means something else in another.
+    pub(super) fn owns(&self, stack: &Stack) -> bool {
+        std::ptr::eq(stack.slab.slab().home, self.depot(stack.place.class()))
+    }
+
+    fn id_of_own(&self, stack: &Stack) -> SlotId {
+        assert!(self.owns(stack), "a stack of another runtime");
+        SlotId::of(stack)
     }
 
     pub(super) fn cache_opened(&self) {
@@ -132,36 +153,37 @@ impl StackPool {
         self.caches.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Empties warm slots that recent demand does not call for: of each class at most one batch
-    /// a call, some 0.2 ms. Returns whether any slot is warm still.
-    pub(super) fn trim(&self) -> bool {
+    /// One round of all caches is one tick of the depots' clock.
+    pub(super) fn tick(&self) {
         let caches = self.caches.load(Ordering::Relaxed).max(1);
-        let tick = self
-            .trims
-            .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(caches);
-        let mut warm = false;
-        for depot in self.depots {
+        let ticks = self.ticks.fetch_add(1, Ordering::Relaxed);
+        if ticks.is_multiple_of(caches) {
+            self.depots.iter().for_each(|depot| lock(depot).decay());
+        }
+    }
+
+    /// Empties warm slots that recent demand does not call for: of each class at most one batch.
+    pub(super) fn trim(&self) -> Warm {
+        let warm = self.depots.iter().map(|depot| {
             // Whoever holds the lock will come by, too.
             let Ok(mut held) = depot.try_lock() else {
-                continue;
+                return Warm::Needed;
             };
-            if tick {
-                held.decay();
-            }
             let surplus = held.pop_surplus();
-            warm |= !held.warm.is_empty();
             if surplus.is_empty() {
-                continue;
+                return held.warm();
             }
             let ranges: Vec<_> = surplus.iter().map(|&id| held.whole(id)).collect();
             drop(held);
             // SAFETY: the slots are idle and in nobody's list now. What is refused (for locked
             // memory) merely stays in memory.
             let _ = unsafe { advice::advise(&ranges, Advice::Empty) };
-            lock(depot).cold.extend(surplus);
-        }
-        warm
+            let mut held = lock(depot);
+            held.emptying -= surplus.len();
+            held.cold.extend(surplus);
+            held.warm()
+        });
+        warm.max().unwrap_or(Warm::Nothing)
     }
 
     fn depot(&self, class: SizeClass) -> &'static Mutex<Depot> {
@@ -214,6 +236,8 @@ pub(super) struct Depot {
     mapped_slots: usize,
     warm: VecDeque<SlotId>,
     cold: Vec<SlotId>,
+    /// Slots on their way from warm to cold.
+    emptying: usize,
     /// Most slots lent at once, decaying towards the present number.
     peak_lent: usize,
     /// How often the depot was closed.
@@ -222,7 +246,7 @@ pub(super) struct Depot {
 
 impl Depot {
     fn lent(&self) -> usize {
-        self.mapped_slots - self.warm.len() - self.cold.len()
+        self.mapped_slots - self.warm.len() - self.cold.len() - self.emptying
     }
 
     fn pop(&mut self) -> Option<Stack> {
@@ -269,11 +293,25 @@ impl Depot {
         self.peak_lent = lent + (self.peak_lent.max(lent) - lent) * 7 / 8;
     }
 
-    /// Takes the oldest warm slots beyond those that a return to the peak would need.
-    fn pop_surplus(&mut self) -> Vec<SlotId> {
+    /// Warm slots beyond those that a return to the peak would need.
+    fn surplus(&self) -> usize {
         let needed = self.peak_lent.saturating_sub(self.lent());
-        let surplus = self.warm.len().saturating_sub(needed);
-        self.warm.drain(..surplus.min(RANGES_PER_CALL)).collect()
+        self.warm.len().saturating_sub(needed)
+    }
+
+    /// Takes the oldest of them.
+    fn pop_surplus(&mut self) -> Vec<SlotId> {
+        let batch = self.surplus().min(RANGES_PER_CALL);
+        self.emptying += batch;
+        self.warm.drain(..batch).collect()
+    }
+
+    fn warm(&self) -> Warm {
+        match (self.surplus(), self.warm.len()) {
+            (_, 0) => Warm::Nothing,
+            (0, _) => Warm::Needed,
+            _ => Warm::Surplus,
+        }
     }
 
     /// All of a slot that may hold memory.
@@ -290,7 +328,7 @@ impl Depot {
     fn count(&self, stats: &mut StackStats) {
         stats.mapped_slots += self.mapped_slots;
         stats.warm_slots += self.warm.len();
-        stats.cold_slots += self.cold.len();
+        stats.cold_slots += self.cold.len() + self.emptying;
         stats.slabs += self.slabs.len();
         for slab in self.slabs.iter().map(SlabRef::slab) {
             stats.mapped_bytes += slab.bytes();

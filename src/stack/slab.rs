@@ -122,9 +122,6 @@ pub(super) struct Mapping {
     guard: GuardKind,
 }
 
-// SAFETY: it owns its memory, and only `Drop` uses it.
-unsafe impl Send for Mapping {}
-
 impl Mapping {
     /// Maps up to `slots` slots: fewer where the kernel will not give as many (under
     /// `vm.overcommit_memory=2` every byte counts, touched or not).

@@ -225,6 +225,18 @@ fn promise_dropped_after_its_pool_is_harmless() {
     assert_eq!(next.stats(), StackStats::default());
 }
 
+#[test]
+fn stack_of_another_pool_is_refused_before_slots_are_mixed_up() {
+    let (ours, theirs) = (pool(64 * KIB), pool(64 * KIB));
+    let reserved = theirs.reserve(None).unwrap();
+    assert!(theirs.owns(&reserved.stack));
+    let foreign = reserved.redeem();
+    let gave_back = || ours.take_back(std::iter::once(foreign));
+    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(gave_back));
+    assert!(refused.is_err());
+    assert_eq!(ours.stats(), StackStats::default());
+}
+
 /// Every slot is in exactly one place, whatever happens to it.
 #[test]
 fn accounts_balance_under_random_use() {
@@ -260,7 +272,10 @@ fn accounts_balance_under_random_use() {
                 caches[worker].give(stack);
             }
             9 if random(10) == 0 => drop(promises.pop()),
-            9 if random(100) == 0 => _ = caches[worker].trim(),
+            9 if random(100) == 0 => {
+                caches[worker].tick();
+                caches[worker].trim();
+            }
             9 if random(300) == 0 && !stacks.iter().any(|(owner, _)| *owner == worker) => {
                 caches[worker] = StackCache::new(pool.clone());
             }
@@ -289,13 +304,15 @@ fn trim_gives_the_memory_of_unneeded_stacks_back_and_keeps_guards() {
     let tops: Vec<_> = stacks.iter().map(Stack::top).collect();
     assert!(tops.iter().all(|top| is_resident(page_of(*top))));
     stacks.into_iter().for_each(|stack| cache.give(stack));
-    assert!(
+    assert_eq!(
         cache.trim(),
-        "the demand of a moment ago is still remembered"
+        Warm::Needed,
+        "the demand of a moment ago is remembered"
     );
     assert!(cache.idle() > 0);
-    let mut ticks = 1;
-    while cache.trim() {
+    let mut ticks = 0;
+    while cache.trim() != Warm::Nothing {
+        cache.tick();
         ticks += 1;
         assert!(ticks < 200, "demand is never forgotten");
     }
@@ -310,13 +327,27 @@ fn trim_gives_the_memory_of_unneeded_stacks_back_and_keeps_guards() {
 }
 
 #[test]
+fn trim_says_when_there_is_more_to_empty_at_once() {
+    let pool = pool(16 * KIB);
+    let cache = StackCache::new(pool.clone());
+    let stacks: Vec<_> = (0..9000).map(|_| stack(&cache)).collect();
+    stacks.into_iter().for_each(|stack| cache.give(stack));
+    // An eighth is forgotten, which is more than one batch.
+    cache.tick();
+    assert_eq!(cache.trim(), Warm::Surplus);
+    assert_eq!(cache.trim(), Warm::Needed);
+    assert!(pool.stats().cold_slots > 1024);
+}
+
+#[test]
 fn trim_keeps_the_top_page_of_stacks_in_demand() {
     let pool = pool(64 * KIB);
     let cache = StackCache::new(pool.clone());
     let stacks: Vec<_> = (0..40).map(|_| stack(&cache)).collect();
     stacks.iter().for_each(|stack| fill(stack, 40 * KIB));
     stacks.into_iter().for_each(|stack| cache.give(stack));
-    cache.trim();
+    cache.tick();
+    assert_eq!(cache.trim(), Warm::Needed);
     assert!(cache.idle() >= 32);
     for _ in 0..cache.idle() {
         let stack = stack(&cache);
