@@ -49,7 +49,7 @@
 //!
 //! | result | meaning | what the caller does |
 //! |---|---|---|
-//! | `>= 0` | it happened, whether or not a cancel was on its way | deliver it; close an unwanted descriptor |
+//! | `>= 0` | it happened, cancelled or not | deliver it; close an unwanted descriptor |
 //! | `-ECANCELED` | nothing happened; not one byte was taken | report why it cancelled |
 //! | `-EINTR` | nothing happened | as for `-ECANCELED` if it cancelled, else start again |
 //! | `-EAGAIN` | nothing happened; the kernel was short of memory | start again |

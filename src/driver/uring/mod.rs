@@ -1,16 +1,5 @@
 //! The io_uring driver: one ring per worker, used by the thread that opened it and no other.
 //!
-//! What goes to the kernel and comes back is one word per entry, the user data:
-//!
-//! ```text
-//!     63          48 47                                        3 2 1 0
-//!    +--------------+-------------------------------------------+-+---+
-//!    |  generation  |  address of the OpSlot (8-aligned)        |0|tag|
-//!    +--------------+-------------------------------------------+-+---+
-//!     tag 0: the operation's own completion     tag 2: the doorbell (no slot)
-//!     tag 1: a cancel that found nothing        tag 3: "cancel all" found nothing (no slot)
-//! ```
-//!
 //! One turn makes at most one `io_uring_enter` where the queues have room: it submits, runs the
 //! completions that the kernel deferred (GETEVENTS is always set: without it they never run),
 //! and sleeps, all in one.
@@ -20,7 +9,10 @@
 //! * A slot is in `cancels` exactly when its state is `CancelQueued`, in `reaped` exactly when it
 //!   is `Reaped`.
 //! * The driver sleeps only with the doorbell armed, both queues and the completion queue empty.
+//!
+//! After a fork, the child may only drop what it inherited: the queues are not mapped there.
 
+mod completion;
 mod encode;
 mod probe;
 mod queue;
@@ -28,13 +20,13 @@ mod refusal;
 mod ring;
 #[cfg(test)]
 mod tests;
+mod user_data;
 
 use std::cell::Cell;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::process;
-use std::ptr;
 use std::thread;
 
 use io_uring::cqueue;
@@ -42,19 +34,11 @@ use io_uring::squeue::Entry;
 
 use self::probe::Capabilities;
 use self::queue::SlotQueue;
-use self::ring::{Cqe, Ring, Timeout};
+use self::ring::{Ring, Timeout};
+use self::user_data::{CANCEL_ALL, DOORBELL, TAG_CANCEL};
 use crate::clock::{self, Nanos};
 use crate::driver::op::Op;
 use crate::driver::{OpSlot, OpState, Refused, Turn, Wait};
-
-const TAG_MASK: u64 = 0b11;
-const TAG_OPERATION: u64 = 0;
-const TAG_CANCEL: u64 = 1;
-const DOORBELL: u64 = 2;
-const CANCEL_ALL: u64 = 3;
-
-const ADDRESS_BITS: u32 = 48;
-const ADDRESS_MASK: u64 = ((1 << ADDRESS_BITS) - 1) & !0b111;
 
 /// Staged entries that are worth a submission of their own while coroutines keep running: the
 /// data of a larger batch has left the cache before the kernel copies it.
@@ -185,7 +169,7 @@ impl Uring {
         debug_assert!(matches!(this.state.get(), OpState::Idle | OpState::Done));
         this.state.set(OpState::InFlight);
         self.in_flight.set(self.in_flight.get() + 1);
-        let entry = encode::operation(op, self.capabilities).user_data(name(this));
+        let entry = encode::operation(op, self.capabilities).user_data(user_data::of(this));
         // SAFETY: the caller keeps what the entry points to.
         if !unsafe { self.stage(&entry) } {
             self.land(this, -libc::EAGAIN, 0, OpState::Reaped);
@@ -313,7 +297,7 @@ impl Uring {
         while let Some(slot) = self.cancels.pop() {
             // SAFETY: a queued slot is in flight, so its owner keeps it.
             let this = unsafe { &*slot };
-            let target = name(this);
+            let target = user_data::of(this);
             let entry = encode::cancel(target).user_data(target | TAG_CANCEL);
             // SAFETY: the entry points to nothing.
             if unsafe { self.ring.push(&entry) } {
@@ -385,110 +369,8 @@ impl Uring {
     }
 }
 
-/// Completion.
+/// The end.
 impl Uring {
-    /// Reports what was reaped earlier, then what is in the completion queue now.
-    fn report(&self, completed: &mut dyn FnMut(*const OpSlot)) -> usize {
-        let mut reported = 0;
-        while let Some(slot) = self.reaped.pop() {
-            // SAFETY: a reaped slot outlives the driver.
-            unsafe { (*slot).state.set(OpState::Done) };
-            completed(slot);
-            reported += 1;
-        }
-        reported + self.reap(OpState::Done, completed)
-    }
-
-    /// Empties the completion queue, and leaves ended slots in `state`.
-    fn reap(&self, state: OpState, mut landed: impl FnMut(*const OpSlot)) -> usize {
-        let mut count = 0;
-        while let Some(cqe) = self.ring.pop() {
-            match cqe.user_data & TAG_MASK {
-                TAG_OPERATION => {
-                    if let Some(slot) = self.operation_ended(cqe, state) {
-                        count += 1;
-                        landed(slot);
-                    }
-                }
-                TAG_CANCEL => self.cancel_missed(cqe),
-                _ if cqe.user_data == DOORBELL => self.doorbell_woke(cqe),
-                _ if cqe.user_data == CANCEL_ALL => {}
-                _ => panic!(
-                    "io_uring completed {:#x}, which nobody asked for (seen on old WSL2 \
-                     kernels); set COSOCKET_DRIVER=epoll",
-                    cqe.user_data
-                ),
-            }
-        }
-        count
-    }
-
-    fn operation_ended(&self, cqe: Cqe, state: OpState) -> Option<*const OpSlot> {
-        let slot = address(cqe.user_data);
-        // SAFETY: only `start` sends this tag, with the address of a slot that outlives us.
-        let this = unsafe { &*slot };
-        let is_ours = this.is_out() && name(this) == cqe.user_data && !cqueue::more(cqe.flags);
-        if !is_ours {
-            self.stale.set(self.stale.get() + 1);
-            debug_assert!(false, "{cqe:?} for {this:?}");
-            return None;
-        }
-        if this.state.get() == OpState::CancelQueued {
-            // SAFETY: that state says that it is in this queue.
-            unsafe { self.cancels.unlink(slot) };
-        }
-        self.land(this, cqe.result, cqe.flags, state);
-        Some(slot)
-    }
-
-    /// Writes down the end of an operation.
-    fn land(&self, slot: &OpSlot, result: i32, flags: u32, state: OpState) {
-        /// "Restart the system call": it is for the kernel's own use, but has leaked.
-        const ERESTARTSYS: i32 = 512;
-        let result = match result {
-            errno if errno == -ERESTARTSYS => -libc::EINTR,
-            result => result,
-        };
-        slot.result.set(result);
-        slot.flags.set(flags);
-        slot.generation.set(slot.generation.get().wrapping_add(1));
-        slot.state.set(state);
-        self.in_flight.set(self.in_flight.get() - 1);
-        self.completed.set(self.completed.get() + 1);
-    }
-
-    /// The kernel answers a cancel only if it failed: the operation had ended (ENOENT), or runs
-    /// on a kernel thread, which was told (EALREADY). In either case its own completion is to
-    /// come, so nobody is woken; but should it not come, the cancel may be repeated.
-    fn cancel_missed(&self, cqe: Cqe) {
-        debug_assert_ne!(cqe.result, -libc::EINVAL, "the kernel knows no such cancel");
-        // SAFETY: only `stage_cancels` sends this tag, with the address of a slot that outlives
-        // us.
-        let this = unsafe { &*address(cqe.user_data) };
-        let is_current = name(this) == cqe.user_data & !TAG_MASK;
-        if is_current && this.state.get() == OpState::CancelSent && cqe.result < 0 {
-            this.state.set(OpState::InFlight);
-            self.missed_cancels.set(self.missed_cancels.get() + 1);
-        }
-    }
-
-    fn doorbell_woke(&self, cqe: Cqe) {
-        self.doorbell_armed.set(cqueue::more(cqe.flags));
-        match -cqe.result {
-            errno if errno <= 0 => {
-                self.ring.count_call();
-                probe::silence(&self.doorbell);
-                self.doorbell_rang.set(true);
-            }
-            // Armed again by the next turn; the eventfd remembers what it was told.
-            libc::ECANCELED | libc::EAGAIN | libc::EINTR | libc::ENOMEM => {}
-            errno => panic!(
-                "io_uring cannot watch the doorbell: {}",
-                io::Error::from_raw_os_error(errno)
-            ),
-        }
-    }
-
     /// Cancels all operations and waits for their ends, which are not reported. Tells whether
     /// nothing is in flight now.
     fn drain(&self, patience: Nanos) -> bool {
@@ -529,17 +411,6 @@ impl Drop for Uring {
             "driver dropped with {left_behind} operations in flight"
         );
     }
-}
-
-/// The word by which the kernel knows what the slot has in flight.
-fn name(slot: &OpSlot) -> u64 {
-    let address = ptr::from_ref(slot).expose_provenance() as u64;
-    debug_assert_eq!(address & !ADDRESS_MASK, 0, "slot address out of range");
-    address | u64::from(slot.generation.get()) << ADDRESS_BITS | TAG_OPERATION
-}
-
-fn address(user_data: u64) -> *const OpSlot {
-    ptr::with_exposed_provenance((user_data & ADDRESS_MASK) as usize)
 }
 
 fn fatal(errno: i32) -> ! {

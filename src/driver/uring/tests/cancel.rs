@@ -128,7 +128,7 @@ fn a_stale_cancel_misses_the_next_operation_of_its_slot() {
     let bench = Bench::open(64);
     let (mut near, far) = unix_pair();
     let slot = bench.start(recv(&far, buffer(1)));
-    let stale = crate::driver::uring::name(slot);
+    let stale = crate::driver::uring::user_data::of(slot);
     near.write_all(b"1").unwrap();
     assert_eq!(bench.finish(slot).result, 1);
 
@@ -153,7 +153,7 @@ fn a_cancel_that_found_nothing_may_be_repeated() {
     // As the kernel would answer if it had the operation in its hands just then.
     slot.state.set(OpState::CancelSent);
     let missed = crate::driver::uring::ring::Cqe {
-        user_data: crate::driver::uring::name(slot) | 1,
+        user_data: crate::driver::uring::user_data::of(slot) | 1,
         result: -libc::ENOENT,
         flags: 0,
     };

@@ -110,7 +110,7 @@ fn a_turn_goes_on_after_a_short_submission() {
     let bench = Bench::exact(LADDER[4], 8, 64);
     bench.turn(Wait::Poll);
     let mut bad =
-        super::super::encode::accept(-1, std::ptr::null_mut(), std::ptr::null_mut(), true);
+        crate::driver::uring::encode::accept(-1, std::ptr::null_mut(), std::ptr::null_mut(), true);
     // SAFETY: bytes 2 and 3 of an entry are `ioprio`; no accept has such flags.
     unsafe { (&raw mut bad).cast::<u16>().add(1).write(0x7fff) };
     // SAFETY: the entry points to nothing. Completions of "cancel all" are passed over.
@@ -118,7 +118,7 @@ fn a_turn_goes_on_after_a_short_submission() {
         bench
             .uring
             .ring
-            .push(&bad.user_data(super::super::CANCEL_ALL))
+            .push(&bad.user_data(crate::driver::uring::user_data::CANCEL_ALL))
     });
     let (near, _far) = unix_pair();
     let (fd, events) = (near.as_raw_fd(), libc::POLLOUT);
@@ -220,6 +220,8 @@ fn a_kernel_that_takes_nothing_makes_operations_end_with_eagain() {
                 assert_eq!(slot.take().unwrap().result, -libc::EAGAIN);
             }
             assert_eq!(bench.uring.in_flight(), 1);
+            // A drop would give up and leak the ring.
+            assert!(!bench.uring.drain(1_000_000));
         });
         ran.expect("no panic");
     }

@@ -110,6 +110,11 @@ fn little_locked_memory_makes_a_small_ring() {
         limit(libc::RLIMIT_MEMLOCK as i32, 16384);
         become_nobody();
     });
+    // Only root can become a user whose other rings are known: none.
+    if !is_root() {
+        let is_plausible = answer.starts_with("works, ") || answer.contains("RLIMIT_MEMLOCK");
+        return assert!(is_plausible, "{answer}");
+    }
     let entries: u32 = answer
         .strip_prefix("works, ")
         .expect(&answer)
@@ -174,12 +179,17 @@ fn limit(resource: i32, value: u64) {
     assert_eq!(unsafe { libc::setrlimit(resource as _, &limit) }, 0);
 }
 
-/// Gives up root, and with it CAP_IPC_LOCK; whoever is not root has nothing to give up.
+/// Gives up root, and with it CAP_IPC_LOCK; whoever is not root has nothing to give up. Locked
+/// memory is counted per user, so each child becomes another one.
 fn become_nobody() {
-    // SAFETY: no pointers.
-    unsafe {
-        if libc::geteuid() == 0 {
-            assert_eq!(libc::setresuid(65534, 65534, 65534), 0);
-        }
+    if is_root() {
+        let user = 60_000 + std::process::id() % 5000;
+        // SAFETY: no pointers.
+        assert_eq!(unsafe { libc::setresuid(user, user, user) }, 0);
     }
+}
+
+fn is_root() -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::geteuid() == 0 }
 }

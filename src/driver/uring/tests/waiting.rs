@@ -65,7 +65,7 @@ fn a_doorbell_rung_by_another_thread_ends_the_wait() {
     }
 }
 
-/// A relative timeout this long, added to the kernel's clock, became a time in the past.
+/// Added to the kernel's clock, a relative timeout this long must not become a time in the past.
 #[test]
 fn a_wait_until_the_end_of_time_is_long() {
     for bench in [Bench::open(8), Bench::without_capabilities(8)] {
