@@ -42,10 +42,7 @@ pub struct Context {
 impl Context {
     /// A context that stands nowhere yet.
     pub const fn new() -> Context {
-        Context {
-            coroutine: UnsafeCell::new(None),
-            yielder: Cell::new(ptr::null()),
-        }
+        Context { coroutine: UnsafeCell::new(None), yielder: Cell::new(ptr::null()) }
     }
 
     /// Always `None`: see [`WALKABLE`].
@@ -62,10 +59,7 @@ impl Default for Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Context")
-            .field("yielder", &self.yielder)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Context").field("yielder", &self.yielder).finish_non_exhaustive()
     }
 }
 
@@ -95,18 +89,12 @@ unsafe impl stack::Stack for Borrowed {
 /// below it. `context` does not move from here on.
 pub unsafe fn init(context: *mut Context, stack: Bounds, entry: Entry, data: *mut ()) {
     let (top, bottom) = stack;
-    debug_assert!(
-        top.addr().is_multiple_of(STACK_ALIGNMENT),
-        "the stack's top is not aligned"
-    );
+    debug_assert!(top.addr().is_multiple_of(STACK_ALIGNMENT), "the stack's top is not aligned");
     debug_assert!(bottom < top, "the stack is upside down");
     let end = |address: *mut u8| {
         NonZeroUsize::new(address.expose_provenance()).expect("a stack is not at address zero")
     };
-    let stack = Borrowed {
-        top: end(top),
-        bottom: end(bottom),
-    };
+    let stack = Borrowed { top: end(top), bottom: end(bottom) };
     let coroutine = Coroutine::with_stack(stack, move |yielder, word| {
         // SAFETY: `context` stays valid and in place until `release`; `entry` and `data` belong
         // together, and this is the stack they were given.
@@ -129,9 +117,7 @@ pub unsafe fn resume(_from_loop: *mut Context, coroutine: *mut Context, word: us
     // SAFETY: only the loop that owns the context opens this cell, and while the coroutine runs
     // it touches `yielder` alone.
     let coroutine = unsafe { &mut *(*coroutine).coroutine.get() };
-    let coroutine = coroutine
-        .as_mut()
-        .expect("resumed before init or after release");
+    let coroutine = coroutine.as_mut().expect("resumed before init or after release");
     match coroutine.resume(word) {
         CoroutineResult::Yield(word) => word,
         CoroutineResult::Return(never) => match never {},

@@ -49,11 +49,7 @@ impl Context {
         if pc.is_null() || pc == isa::root as *const () {
             return None;
         }
-        Some(Registers {
-            sp: self.sp.get().addr(),
-            fp: self.fp.get().addr(),
-            pc: pc.addr(),
-        })
+        Some(Registers { sp: self.sp.get().addr(), fp: self.fp.get().addr(), pc: pc.addr() })
     }
 }
 
@@ -73,10 +69,7 @@ impl Default for Context {
 #[inline(never)]
 pub unsafe fn init(context: *mut Context, stack: Bounds, entry: Entry, data: *mut ()) {
     let (top, bottom) = stack;
-    debug_assert!(
-        top.addr().is_multiple_of(STACK_ALIGNMENT),
-        "the stack's top is not aligned"
-    );
+    debug_assert!(top.addr().is_multiple_of(STACK_ALIGNMENT), "the stack's top is not aligned");
     debug_assert!(bottom < top, "the stack is upside down");
     // SAFETY: the caller promises that `context` is valid; all its fields are cells.
     let context = unsafe { &*context };

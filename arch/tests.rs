@@ -28,9 +28,7 @@ impl Stack {
         // SAFETY: inside the mapping just made.
         let status = unsafe { libc::mprotect(mapping, GUARD_BYTES, libc::PROT_NONE) };
         assert_eq!(status, 0);
-        Stack {
-            mapping: mapping.cast(),
-        }
+        Stack { mapping: mapping.cast() }
     }
 
     fn bounds(&self) -> Bounds {
@@ -149,11 +147,7 @@ fn words_pass_both_ways() {
 
 #[test]
 fn a_million_round_trips() {
-    const ROUNDS: usize = if cfg!(target_arch = "x86_64") {
-        1_000_000
-    } else {
-        100_000
-    };
+    const ROUNDS: usize = if cfg!(target_arch = "x86_64") { 1_000_000 } else { 100_000 };
     let coroutine = Coroutine::new(|it, mut word| {
         for _ in 0..ROUNDS {
             word = it.suspend(word + 1);
@@ -239,14 +233,7 @@ fn a_crooked_stack_is_refused() {
     let (top, bottom) = stack.bounds();
     let mut context = Context::new();
     // SAFETY: the assertion under test refuses before anything is used.
-    unsafe {
-        init(
-            &mut context,
-            (top.wrapping_sub(8), bottom),
-            never,
-            ptr::null_mut(),
-        )
-    };
+    unsafe { init(&mut context, (top.wrapping_sub(8), bottom), never, ptr::null_mut()) };
 }
 
 #[test]
@@ -350,9 +337,7 @@ fn a_backtrace_inside_ends_at_the_root() {
     assert!(text.contains("arch::tests::start"), "{text}");
     if WALKABLE {
         // The outermost frame is the root: nothing of the resumer, nothing unknown after it.
-        let last = text
-            .lines()
-            .rfind(|line| line.trim_start().split(": ").count() == 2);
+        let last = text.lines().rfind(|line| line.trim_start().split(": ").count() == 2);
         assert!(last.is_some_and(|line| line.contains("::root")), "{text}");
         assert!(!text.contains("resume_from_here"), "{text}");
     }
@@ -425,24 +410,15 @@ mod capabilities {
         coroutine.resume(0);
         let registers = coroutine.context.registers().expect("it is suspended");
         let (top, bottom) = coroutine.stack.bounds();
-        assert!(
-            (bottom.addr()..top.addr()).contains(&registers.sp),
-            "{registers:x?}"
-        );
+        assert!((bottom.addr()..top.addr()).contains(&registers.sp), "{registers:x?}");
 
         // SAFETY: takes any address.
         let enclosing = |pc: usize| unsafe {
             _Unwind_FindEnclosingFunction(ptr::without_provenance(pc)) as usize
         };
-        assert_eq!(
-            enclosing(registers.pc),
-            rest_innermost as *const () as usize
-        );
+        assert_eq!(enclosing(registers.pc), rest_innermost as *const () as usize);
         // The return addresses of its callers follow above the stack pointer, in order.
-        let mut callers = vec![
-            start as *const () as usize,
-            rest_outermost as *const () as usize,
-        ];
+        let mut callers = vec![start as *const () as usize, rest_outermost as *const () as usize];
         let mut slot = registers.sp;
         while slot < top.addr() && !callers.is_empty() {
             // SAFETY: inside the stack, which is mapped and at rest.
@@ -474,25 +450,13 @@ mod capabilities {
         coroutine.resume(0);
         // SAFETY: it is suspended, on this thread.
         unsafe { walk(coroutine.context(), capture_into, data) };
-        let frames = [
-            "capture_into",
-            "::walk",
-            "rest_innermost",
-            "rest_outermost",
-            "::root",
-        ];
+        let frames = ["capture_into", "::walk", "rest_innermost", "rest_outermost", "::root"];
         let mut rest = text.as_str();
         for frame in frames {
-            let (_, after) = rest
-                .split_once(frame)
-                .unwrap_or_else(|| panic!("{frame}: {text}"));
+            let (_, after) = rest.split_once(frame).unwrap_or_else(|| panic!("{frame}: {text}"));
             rest = after;
         }
-        assert_eq!(
-            rest.lines().filter(|line| line.contains(": ")).count(),
-            0,
-            "{text}"
-        );
+        assert_eq!(rest.lines().filter(|line| line.contains(": ")).count(), 0, "{text}");
         assert_eq!(coroutine.resume(1), 5);
     }
 }

@@ -21,14 +21,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const PAGE_BYTES: usize = 4096;
 const RING: usize = 1000;
-const PLAIN: Layout = Layout {
-    stride: 16 * PAGE_BYTES,
-    colour: 0,
-};
-const COLOURED: Layout = Layout {
-    stride: 17 * PAGE_BYTES,
-    colour: 64,
-};
+const PLAIN: Layout = Layout { stride: 16 * PAGE_BYTES, colour: 0 };
+const COLOURED: Layout = Layout { stride: 17 * PAGE_BYTES, colour: 64 };
 
 /// How stacks lie in memory.
 #[derive(Clone, Copy)]
@@ -76,11 +70,7 @@ impl Stacks {
             assert_eq!(status, 0);
         }
         let blocks = (0..count).map(|_| Block::default()).collect();
-        Stacks {
-            mapping: mapping.cast(),
-            layout,
-            blocks,
-        }
+        Stacks { mapping: mapping.cast(), layout, blocks }
     }
 
     /// Prepares the coroutine of this index to run `entry` with its own pair of contexts.
@@ -151,10 +141,7 @@ fn pair(criterion: &mut Criterion) {
 
     let home = Block::default();
     let stacks = Stacks::new(1, COLOURED);
-    let pair = Pair {
-        from: stacks.blocks[0].context(),
-        to: home.context(),
-    };
+    let pair = Pair { from: stacks.blocks[0].context(), to: home.context() };
     stacks.init(0, suspend_for_ever, &pair);
     group.bench_function("cosocket", |bencher| {
         let mut word = 0;
@@ -190,9 +177,7 @@ fn pair(criterion: &mut Criterion) {
             yielder.suspend(());
         }
     });
-    group.bench_function("corosensei, no word", |bencher| {
-        bencher.iter(|| coroutine.resume(()))
-    });
+    group.bench_function("corosensei, no word", |bencher| bencher.iter(|| coroutine.resume(())));
     group.finish();
 }
 
@@ -247,29 +232,11 @@ fn rounds(criterion: &mut Criterion) {
 fn switch(criterion: &mut Criterion) {
     pair(criterion);
     if arch::DIRECT {
-        ring(
-            criterion,
-            ["direct", "cosocket"],
-            2,
-            COLOURED,
-            switch_for_ever,
-        );
+        ring(criterion, ["direct", "cosocket"], 2, COLOURED, switch_for_ever);
         for (name, layout) in [("cosocket, plain", PLAIN), ("cosocket, coloured", COLOURED)] {
-            ring(
-                criterion,
-                ["ring of 1000", name],
-                RING,
-                layout,
-                switch_for_ever,
-            );
+            ring(criterion, ["ring of 1000", name], RING, layout, switch_for_ever);
             let group = "ring of 1000, touching";
-            ring(
-                criterion,
-                [group, name],
-                RING,
-                layout,
-                touch_and_switch_for_ever,
-            );
+            ring(criterion, [group, name], RING, layout, touch_and_switch_for_ever);
         }
     }
     rounds(criterion);

@@ -113,10 +113,7 @@ impl Timers for OurWheel {
     const NAME: &'static str = "wheel";
 
     fn new(count: usize) -> OurWheel {
-        OurWheel {
-            wheel: Wheel::new(START_NS),
-            timers: (0..count).map(|_| Timer::new()).collect(),
-        }
+        OurWheel { wheel: Wheel::new(START_NS), timers: (0..count).map(|_| Timer::new()).collect() }
     }
 
     fn arm(&mut self, index: usize, at: u64) {
@@ -149,10 +146,7 @@ impl Timers for SortedMap {
     const NAME: &'static str = "btree_map";
 
     fn new(count: usize) -> SortedMap {
-        SortedMap {
-            map: BTreeMap::new(),
-            deadlines: vec![0; count].into(),
-        }
+        SortedMap { map: BTreeMap::new(), deadlines: vec![0; count].into() }
     }
 
     fn arm(&mut self, index: usize, at: u64) {
@@ -188,11 +182,7 @@ impl Timers for Heap {
     const NAME: &'static str = "lazy_heap";
 
     fn new(count: usize) -> Heap {
-        Heap {
-            heap: BinaryHeap::new(),
-            generations: vec![0; count].into(),
-            stale: 0,
-        }
+        Heap { heap: BinaryHeap::new(), generations: vec![0; count].into(), stale: 0 }
     }
 
     fn arm(&mut self, index: usize, at: u64) {

@@ -106,7 +106,10 @@ fn main() -> io::Result<()> {
     println!("latency p50, p99, p99.9    {:.1?}, {:.1?}, {:.1?}", at(0.5), at(0.99), at(0.999));
     println!("resident per connection    {} bytes", resident.saturating_sub(empty) / connections);
     println!("switches per round trip    {:.2}", per_trip(after.switches - before.switches));
-    println!("system calls/round trip    {:.2}", per_trip(after.system_calls - before.system_calls));
+    println!(
+        "system calls/round trip    {:.2}",
+        per_trip(after.system_calls - before.system_calls)
+    );
     Ok(())
 }
 

@@ -175,12 +175,7 @@ impl Pool {
             threads_max,
             idle_max,
             stack_bytes,
-            state: Mutex::new(State {
-                queue: VecDeque::new(),
-                threads: 0,
-                idle: 0,
-                started: 0,
-            }),
+            state: Mutex::new(State { queue: VecDeque::new(), threads: 0, idle: 0, started: 0 }),
             queued: Condvar::new(),
         }
     }
@@ -279,11 +274,7 @@ impl Pool {
 
     fn counts(&self) -> Counts {
         let state = self.lock();
-        Counts {
-            threads: state.threads,
-            idle: state.idle,
-            queued: state.queue.len(),
-        }
+        Counts { threads: state.threads, idle: state.idle, queued: state.queue.len() }
     }
 
     /// Nothing that can panic runs under the lock, so poison would mean nothing.
@@ -322,9 +313,7 @@ mod tests {
         let (gate, wait) = channel();
         let running = running.clone();
         pool.submit(Box::new(move || {
-            running
-                .send(thread::current().name().unwrap().to_owned())
-                .unwrap();
+            running.send(thread::current().name().unwrap().to_owned()).unwrap();
             let _ = wait.recv();
         }))
         .unwrap();
@@ -333,10 +322,7 @@ mod tests {
 
     fn run_on(pool: &'static Pool) -> thread::ThreadId {
         let (sender, receiver) = channel();
-        pool.submit(Box::new(move || {
-            sender.send(thread::current().id()).unwrap()
-        }))
-        .unwrap();
+        pool.submit(Box::new(move || sender.send(thread::current().id()).unwrap())).unwrap();
         receiver.recv().unwrap()
     }
 
@@ -356,10 +342,7 @@ mod tests {
         names.sort();
         assert_eq!(names, ["cosocket-blocking-0", "cosocket-blocking-1"]);
         assert_eq!(counted(pool), [2, 0, 3]);
-        assert!(
-            started.try_recv().is_err(),
-            "a third job runs beside the two"
-        );
+        assert!(started.try_recv().is_err(), "a third job runs beside the two");
         drop(gates);
         for _ in 2..5 {
             assert!(names.contains(&started.recv().unwrap()));
@@ -377,8 +360,7 @@ mod tests {
         let (sender, order): (_, Receiver<usize>) = channel();
         for number in 0..100 {
             let sender = sender.clone();
-            pool.submit(Box::new(move || sender.send(number).unwrap()))
-                .unwrap();
+            pool.submit(Box::new(move || sender.send(number).unwrap())).unwrap();
         }
         drop((gate, sender));
         assert!(order.iter().eq(0..100));
@@ -419,10 +401,8 @@ mod tests {
         let pool: &Pool = Box::leak(Box::new(Pool::new(1, idle_max, STACK_BYTES)));
         for _ in 0..3 {
             let (sender, ended) = channel();
-            pool.submit(Box::new(|| {
-                assert!(ENDED.with(|cell| cell.set(Ended(sender)).is_ok()))
-            }))
-            .unwrap();
+            pool.submit(Box::new(|| assert!(ENDED.with(|cell| cell.set(Ended(sender)).is_ok()))))
+                .unwrap();
             // Thread-locals go when the thread does.
             assert!(ended.recv().is_err());
             assert_eq!(counted(pool), [0, 0, 0]);
@@ -441,8 +421,7 @@ mod tests {
         let pool = pool(1);
         let before = run_on(pool);
         pool.submit(Box::new(|| panic!("in a job"))).unwrap();
-        pool.submit(Box::new(|| panic::panic_any(PanicsWhenDropped)))
-            .unwrap();
+        pool.submit(Box::new(|| panic::panic_any(PanicsWhenDropped))).unwrap();
         assert_eq!(run_on(pool), before);
         wait_until_idle(pool, 1);
         assert_eq!(counted(pool), [1, 1, 0]);
@@ -453,9 +432,7 @@ mod tests {
         // No address space holds such a stack.
         let pool: &Pool = Box::leak(Box::new(Pool::new(4, IDLE_MAX, 1 << 50)));
         let (sender, receiver) = channel::<()>();
-        let error = pool
-            .submit(Box::new(move || sender.send(()).unwrap()))
-            .unwrap_err();
+        let error = pool.submit(Box::new(move || sender.send(()).unwrap())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Other);
         assert!(error.to_string().contains("pids.max"), "{error}");
         assert!(receiver.recv().is_err(), "the job was kept or run");
@@ -469,10 +446,7 @@ mod tests {
 
     #[test]
     fn offload_returns_the_value_or_the_panic_of_another_thread() {
-        assert_ne!(
-            offload(|| thread::current().id()).unwrap(),
-            thread::current().id()
-        );
+        assert_ne!(offload(|| thread::current().id()).unwrap(), thread::current().id());
         let caught = panic::catch_unwind(|| offload(|| panic::panic_any(42_u8)));
         assert_eq!(*caught.unwrap_err().downcast::<u8>().unwrap(), 42);
     }
@@ -499,11 +473,7 @@ mod tests {
         let mut status = -1;
         // SAFETY: the child is ours, and `status` outlives the call.
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-        assert!(
-            libc::WIFEXITED(status),
-            "killed by signal {}",
-            libc::WTERMSIG(status)
-        );
+        assert!(libc::WIFEXITED(status), "killed by signal {}", libc::WTERMSIG(status));
         assert_eq!(libc::WEXITSTATUS(status), 0);
     }
 }

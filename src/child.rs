@@ -19,10 +19,7 @@ pub(crate) fn run(test: &str, body: fn()) -> Output {
         .output()
         .expect("the test program can be started again");
     let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        stdout.contains("running 1 test"),
-        "no test is named {test}: {stdout}"
-    );
+    assert!(stdout.contains("running 1 test"), "no test is named {test}: {stdout}");
     output
 }
 

@@ -15,10 +15,7 @@ pub(crate) fn after(duration: std::time::Duration) -> Nanos {
 
 /// The time now.
 pub(crate) fn now() -> Nanos {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a timespec that the call may write.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     debug_assert_eq!(result, 0, "CLOCK_MONOTONIC exists on every Linux");

@@ -21,7 +21,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
-use std::mem::{self, offset_of};
+use std::mem::{self, ManuallyDrop, offset_of};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
@@ -213,7 +213,7 @@ pub(crate) unsafe fn run_to_end(coroutine: &Coroutine) {
 /// What handles know of a coroutine, for as long as they live.
 pub(crate) struct Identity {
     pub(crate) id: u64,
-    pub(crate) name: Option<Box<str>>,
+    name: Option<Box<Name>>,
     pub(crate) spawned_at: &'static Location<'static>,
     coroutine: *const Coroutine,
     generation: u32,
@@ -231,7 +231,14 @@ const DONE: u32 = 1;
 /// `Identity::progress`: no handle will ask for the result.
 const DETACHED: u32 = 2;
 
+/// Boxed once more than needed: most coroutines have no name, and those pay one word for it.
+struct Name(Box<str>);
+
 impl Identity {
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_ref().map(|name| &*name.0)
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.progress.load(Ordering::Acquire) & DONE != 0
     }
@@ -282,7 +289,8 @@ enum Content<F, T> {
 pub(crate) struct Packet<F, T, K> {
     identity: Identity,
     content: UnsafeCell<Content<F, T>>,
-    kept: UnsafeCell<Option<K>>,
+    /// Taken by `complete`, which comes once for every packet.
+    kept: UnsafeCell<ManuallyDrop<K>>,
 }
 
 /// Something a coroutine holds until nothing of it can touch what it borrowed.
@@ -313,7 +321,7 @@ impl<F: FnOnce() -> T, T, K> Packet<F, T, K> {
         Packet {
             identity: Identity {
                 id: LAST_ID.fetch_add(1, Ordering::Relaxed) + 1,
-                name,
+                name: name.map(|name| Box::new(Name(name))),
                 spawned_at,
                 coroutine,
                 generation: coroutine.signals.occupy(),
@@ -321,7 +329,7 @@ impl<F: FnOnce() -> T, T, K> Packet<F, T, K> {
                 joiner: WaitSlot::new(),
             },
             content: UnsafeCell::new(Content::Closure(closure)),
-            kept: UnsafeCell::new(Some(kept)),
+            kept: UnsafeCell::new(ManuallyDrop::new(kept)),
         }
     }
 }
@@ -348,11 +356,11 @@ impl<F: FnOnce() -> T, T, K: Kept> Spawned for Packet<F, T, K> {
 
     unsafe fn complete(&self) {
         // SAFETY: only this call, which comes once, takes what is kept.
-        let kept = unsafe { (*self.kept.get()).take() };
+        let kept = unsafe { ManuallyDrop::take(&mut *self.kept.get()) };
         if self.identity.progress.fetch_or(DONE, Ordering::AcqRel) & DETACHED != 0 {
             // SAFETY: the handle is gone, so the result is ours to drop.
             let content = unsafe { mem::replace(&mut *self.content.get(), Content::Empty) };
-            if let (Content::Result(Err(payload)), Some(kept)) = (&content, &kept)
+            if let Content::Result(Err(payload)) = &content
                 && !payload.is::<crate::Cancelled>()
             {
                 kept.unhandled_panic();

@@ -13,7 +13,7 @@ pub(crate) struct Title<'a>(pub(crate) &'a Identity);
 impl fmt::Display for Title<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "coroutine {}", self.0.id)?;
-        match &self.0.name {
+        match self.0.name() {
             Some(name) => write!(f, " {name:?}"),
             None => Ok(()),
         }
@@ -33,7 +33,7 @@ pub(crate) fn overflow_subject() -> Option<Subject> {
         guard: stack.guard(),
         size_bytes: stack.size(),
         id: identity.id,
-        name: identity.name.as_deref().map(NonNull::from),
+        name: identity.name().map(NonNull::from),
         spawned_at: identity.spawned_at,
         worker: worker.index,
     })

@@ -53,10 +53,7 @@ pub struct Links<T> {
 impl<T> Links<T> {
     /// Links of a node that is in no list.
     pub const fn new() -> Links<T> {
-        Links {
-            next: Cell::new(ptr::null()),
-            prev: Cell::new(ptr::null()),
-        }
+        Links { next: Cell::new(ptr::null()), prev: Cell::new(ptr::null()) }
     }
 
     /// Whether the node is in a list.
@@ -73,9 +70,7 @@ pub struct List<T: Node> {
 impl<T: Node> List<T> {
     /// An empty list.
     pub const fn new() -> List<T> {
-        List {
-            head: Cell::new(ptr::null()),
-        }
+        List { head: Cell::new(ptr::null()) }
     }
 
     /// Whether no node is linked.
@@ -181,21 +176,13 @@ impl<T: Node> Drop for List<T> {
 
 impl<T> fmt::Debug for Links<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_linked() {
-            "linked"
-        } else {
-            "unlinked"
-        })
+        f.write_str(if self.is_linked() { "linked" } else { "unlinked" })
     }
 }
 
 impl<T: Node> fmt::Debug for List<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_empty() {
-            "empty list"
-        } else {
-            "list"
-        })
+        f.write_str(if self.is_empty() { "empty list" } else { "list" })
     }
 }
 
@@ -218,12 +205,7 @@ mod tests {
     }
 
     fn numbered(count: usize) -> Vec<Numbered> {
-        (0..count)
-            .map(|number| Numbered {
-                number,
-                links: Links::new(),
-            })
-            .collect()
+        (0..count).map(|number| Numbered { number, links: Links::new() }).collect()
     }
 
     fn pop(list: &List<Numbered>) -> Option<usize> {

@@ -121,8 +121,7 @@ impl Signals {
         // makes the new generation known to other threads is handed over with its own ordering.
         let state = self.state.load(Ordering::Relaxed);
         debug_assert_eq!(bits_of(state), FINISHED, "the block is in use");
-        self.state
-            .store(word(generation_of(state), UNSTARTED), Ordering::Relaxed);
+        self.state.store(word(generation_of(state), UNSTARTED), Ordering::Relaxed);
         generation_of(state)
     }
 
@@ -138,20 +137,18 @@ impl Signals {
         let mut outcome = Outcome::Stale;
         // Release: what the caller did before is seen with the bits. Acquire: the caller may now
         // read who the worker is, written before `begin`.
-        let _ = self
-            .state
-            .try_update(Ordering::AcqRel, Ordering::Relaxed, |state| {
-                if generation_of(state) != generation || bits_of(state) & FINISHED != 0 {
-                    outcome = Outcome::Stale;
-                    return None;
-                }
-                if bits_of(state) & (UNSTARTED | QUEUED) != 0 {
-                    outcome = Outcome::Recorded;
-                    return Some(state | u64::from(bits));
-                }
-                outcome = Outcome::MustLink;
-                Some(state | u64::from(bits | QUEUED))
-            });
+        let _ = self.state.try_update(Ordering::AcqRel, Ordering::Relaxed, |state| {
+            if generation_of(state) != generation || bits_of(state) & FINISHED != 0 {
+                outcome = Outcome::Stale;
+                return None;
+            }
+            if bits_of(state) & (UNSTARTED | QUEUED) != 0 {
+                outcome = Outcome::Recorded;
+                return Some(state | u64::from(bits));
+            }
+            outcome = Outcome::MustLink;
+            Some(state | u64::from(bits | QUEUED))
+        });
         outcome
     }
 
@@ -193,21 +190,11 @@ impl Signals {
     pub(crate) fn retire(&self) -> Retired {
         // Acquire and release are for the reader's ease: nothing else is handed over here, since a
         // free block goes to its next user through a list with an ordering of its own.
-        let before = self
-            .state
-            .try_update(Ordering::AcqRel, Ordering::Relaxed, |state| {
-                debug_assert_eq!(
-                    bits_of(state) & (FINISHED | UNSTARTED),
-                    0,
-                    "nothing to retire"
-                );
-                let linked = bits_of(state) & QUEUED != 0;
-                Some(if linked {
-                    state | u64::from(FINISHED)
-                } else {
-                    freed(state)
-                })
-            });
+        let before = self.state.try_update(Ordering::AcqRel, Ordering::Relaxed, |state| {
+            debug_assert_eq!(bits_of(state) & (FINISHED | UNSTARTED), 0, "nothing to retire");
+            let linked = bits_of(state) & QUEUED != 0;
+            Some(if linked { state | u64::from(FINISHED) } else { freed(state) })
+        });
         match before {
             Ok(state) if bits_of(state) & QUEUED != 0 => Retired::StillLinked,
             _ => Retired::Free,
@@ -301,13 +288,11 @@ impl Mailbox {
         let block = unsafe { signals.as_ref() };
         // Release: for the drain's swap. It acquires from every push before the last, too, since
         // each exchange continues the release sequence of those under it.
-        let _ = self
-            .inbox
-            .try_update(Ordering::Release, Ordering::Relaxed, |newest| {
-                // Relaxed: the exchange publishes it.
-                block.inbox_next.store(newest, Ordering::Relaxed);
-                Some(signals.as_ptr())
-            });
+        let _ = self.inbox.try_update(Ordering::Release, Ordering::Relaxed, |newest| {
+            // Relaxed: the exchange publishes it.
+            block.inbox_next.store(newest, Ordering::Relaxed);
+            Some(signals.as_ptr())
+        });
         self.ring();
     }
 
@@ -370,11 +355,7 @@ impl Mailbox {
             // Before the bits are taken: after that, any thread may link the block anew.
             next = NonNull::new(block.inbox_next.load(Ordering::Relaxed));
             let (generation, bits) = block.collect();
-            deliver(Delivery {
-                signals,
-                generation,
-                bits,
-            });
+            deliver(Delivery { signals, generation, bits });
         }
     }
 }
@@ -426,10 +407,7 @@ mod tests {
         signals.begin();
         assert_eq!(signals.retire(), Retired::Free);
         assert_ne!(signals.generation(), generation);
-        assert_eq!(
-            signals.signal(signals.generation(), CANCELLED),
-            Outcome::Stale
-        );
+        assert_eq!(signals.signal(signals.generation(), CANCELLED), Outcome::Stale);
         signals.occupy();
         assert_eq!(signals.begin(), 0);
     }

@@ -76,10 +76,7 @@ extern "C" fn on_fault(
     let fault = Fault::of(signal, unsafe { &*info });
     let overflowed = fault.address.and_then(|address| {
         let subject = current_subject()?;
-        subject
-            .guard
-            .contains(&address)
-            .then_some((subject, address))
+        subject.guard.contains(&address).then_some((subject, address))
     });
     let previous = Previous::of(signal);
     match overflowed {
@@ -146,23 +143,12 @@ struct Report<'a> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Subject {
-            guard: _,
-            size_bytes,
-            id,
-            name,
-            spawned_at,
-            worker,
-        } = self.subject;
+        let Subject { guard: _, size_bytes, id, name, spawned_at, worker } = self.subject;
         write!(out, "cosocket: coroutine {id} ")?;
         if let Some(name) = name {
             // SAFETY: `install`'s caller vouches for the name.
             let name = unsafe { name.as_ref() };
-            write!(
-                out,
-                "{:?} ",
-                &name[..name.floor_char_boundary(LONGEST_NAME)]
-            )?;
+            write!(out, "{:?} ", &name[..name.floor_char_boundary(LONGEST_NAME)])?;
         }
         write!(
             out,
@@ -185,10 +171,7 @@ struct Line {
 
 impl Line {
     fn new() -> Line {
-        Line {
-            bytes: [0; 1024],
-            len: 0,
-        }
+        Line { bytes: [0; 1024], len: 0 }
     }
 
     fn print(mut self) {
@@ -213,10 +196,6 @@ impl Write for Line {
         let fits = text.floor_char_boundary(room);
         self.bytes[self.len..][..fits].copy_from_slice(&text.as_bytes()[..fits]);
         self.len += fits;
-        if fits == text.len() {
-            Ok(())
-        } else {
-            Err(fmt::Error)
-        }
+        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
     }
 }

@@ -14,11 +14,7 @@ pub(crate) struct ReadyQueue {
 
 impl ReadyQueue {
     pub(crate) const fn new() -> ReadyQueue {
-        ReadyQueue {
-            head: Cell::new(ptr::null()),
-            tail: Cell::new(ptr::null()),
-            len: Cell::new(0),
-        }
+        ReadyQueue { head: Cell::new(ptr::null()), tail: Cell::new(ptr::null()), len: Cell::new(0) }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -15,10 +15,7 @@ use crate::mailbox::{MAX_WORKERS, Mailbox};
 
 static MAILBOXES: [OnceLock<Mailbox>; MAX_WORKERS] = [const { OnceLock::new() }; MAX_WORKERS];
 
-static INDICES: Mutex<Indices> = Mutex::new(Indices {
-    used_up_to: 0,
-    free: Vec::new(),
-});
+static INDICES: Mutex<Indices> = Mutex::new(Indices { used_up_to: 0, free: Vec::new() });
 
 struct Indices {
     /// Every index below has a mailbox.

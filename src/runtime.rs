@@ -224,8 +224,11 @@ impl Shared {
         T: 'a,
         K: Kept + 'a,
     {
-        let reserved = self.stacks.reserve(options.stack_size)?;
         let worker = current::worker().filter(|worker| ptr::eq(&*worker.runtime, self));
+        let reserved = match worker {
+            Some(worker) => worker.reserve(options.stack_size)?,
+            None => self.stacks.reserve(options.stack_size)?,
+        };
         let block = worker.map_or_else(blocks::take, |worker| worker.blocks.take());
         let packet = Packet::new(closure, kept, options.name, options.spawned_at, block);
         let packet = Arc::new(packet);

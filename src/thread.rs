@@ -68,7 +68,8 @@ where
         .expect("cosocket: `spawn_local` called outside a coroutine; use `run` or `spawn` first");
     let options = Options { here_only: true, ..Options::new() };
     // SAFETY: nothing is borrowed, it starts on this worker, and the handle is not `Send`.
-    let packet = unsafe { worker.runtime.spawn(options, f, ()) }.expect("failed to spawn coroutine");
+    let packet =
+        unsafe { worker.runtime.spawn(options, f, ()) }.expect("failed to spawn coroutine");
     let handle = Handle::new(packet, None);
     LocalJoinHandle { handle, _not_send: std::marker::PhantomData }
 }
@@ -330,7 +331,7 @@ impl Thread {
     /// The name given to [`Builder::name`].
     pub fn name(&self) -> Option<&str> {
         match &self.0 {
-            Kind::Coroutine(coroutine) => coroutine.identity().name.as_deref(),
+            Kind::Coroutine(coroutine) => coroutine.identity().name(),
             Kind::Thread(thread) => thread.name(),
         }
     }

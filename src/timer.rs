@@ -78,11 +78,7 @@ const CASCADE_MAX: usize = if cfg!(test) { 2 } else { 512 };
 impl Timer {
     /// A timer that is not armed.
     pub const fn new() -> Timer {
-        Timer {
-            links: Links::new(),
-            expires: Cell::new(0),
-            place: Cell::new(0),
-        }
+        Timer { links: Links::new(), expires: Cell::new(0), place: Cell::new(0) }
     }
 
     /// Whether it is in a wheel. It no longer is when [`Wheel::expire`] has returned it.
@@ -200,9 +196,7 @@ impl Wheel {
         let shift = SLOT_BITS * level as u32;
         let current = elapsed >> shift;
         // Bit 0 becomes the current slot, which is occupied on level 0 only.
-        let upcoming = self.occupied[level]
-            .get()
-            .rotate_right(current as u32 % u64::BITS);
+        let upcoming = self.occupied[level].get().rotate_right(current as u32 % u64::BITS);
         let ahead = u64::from(upcoming.trailing_zeros());
         debug_assert!(ahead > 0 || level == 0);
         Some(NextSlot {

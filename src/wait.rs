@@ -348,12 +348,7 @@ impl WaitQueue {
     ///
     /// `Wake` means a waker chose this waiter: whatever it hands over is now the caller's, even
     /// if a timeout or a cancel came at the same time.
-    pub(crate) fn wait(
-        &self,
-        waiter: &Waiter,
-        reason: Reason,
-        deadline: Option<Nanos>,
-    ) -> Signal {
+    pub(crate) fn wait(&self, waiter: &Waiter, reason: Reason, deadline: Option<Nanos>) -> Signal {
         loop {
             let signal = waiter.wait(reason, deadline, false);
             if waiter.is_woken() {

@@ -14,6 +14,7 @@
 //! only. A panic on the loop's stack is a bug of ours and aborts the process.
 
 use std::cell::{Cell, UnsafeCell};
+use std::io;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,7 +30,7 @@ use crate::metrics::Counters;
 use crate::ready::ReadyQueue;
 use crate::registry;
 use crate::runtime::Shared;
-use crate::stack::StackCache;
+use crate::stack::{Reserved, StackCache, Warm};
 use crate::timer::Wheel;
 use crate::wait::Reason;
 
@@ -41,7 +42,7 @@ const TURN_BUDGET: u32 = 128;
 /// Calls in a row that need not wait before a coroutine gives way to others.
 const STREAK_BUDGET: u32 = 32;
 
-/// How often the stack pool is looked through for stacks to empty.
+/// How often the demand for stacks is forgotten a little, and idle ones are emptied.
 const TRIM_PERIOD: Nanos = 1_000_000_000;
 
 pub(crate) struct Worker {
@@ -65,7 +66,10 @@ pub(crate) struct Worker {
     stacks: StackCache,
     wheel: Wheel,
     now: Cell<Nanos>,
+    /// When to look for idle stacks to empty; `NEVER` while none holds memory.
     trim_at: Cell<Nanos>,
+    /// In the middle of a trim of several batches.
+    trims_on: Cell<bool>,
     budget: Cell<u32>,
     streak: Cell<u32>,
     /// Coroutines suspended in mid-unwind on this thread.
@@ -98,7 +102,8 @@ impl Worker {
             stacks: StackCache::new(Arc::clone(&runtime.stacks)),
             wheel: Wheel::new(now),
             now: Cell::new(now),
-            trim_at: Cell::new(now + TRIM_PERIOD),
+            trim_at: Cell::new(NEVER),
+            trims_on: Cell::new(false),
             budget: Cell::new(0),
             streak: Cell::new(0),
             parked_unwinding: Cell::new(0),
@@ -245,8 +250,8 @@ impl Worker {
     /// Bookkeeping at the start of a wait; true if `me` parks in mid-unwind.
     pub(crate) fn enter_wait_of(&self, me: &Coroutine) -> bool {
         self.outside_waits.set(self.outside_waits.get() + me.reason().ends_by_itself() as usize);
-        let unwinding = std::thread::panicking()
-            && (self.parked_unwinding.get() == 0 || me.unwinding.get());
+        let unwinding =
+            std::thread::panicking() && (self.parked_unwinding.get() == 0 || me.unwinding.get());
         if unwinding {
             me.unwinding.set(true);
             self.parked_unwinding.set(self.parked_unwinding.get() + 1);
@@ -270,6 +275,11 @@ impl Worker {
 
     pub(crate) fn parked_unwinding(&self) -> u32 {
         self.parked_unwinding.get()
+    }
+
+    /// The promise of a stack, from this worker's idle ones where it can.
+    pub(crate) fn reserve(&self, size_bytes: Option<usize>) -> io::Result<Reserved> {
+        self.stacks.reserve(size_bytes)
     }
 
     /// Takes the stack and makes the context, the first time a worker picks a coroutine.
@@ -349,7 +359,10 @@ impl Worker {
         // SAFETY: the block is still ours.
         let frames = unsafe { std::mem::replace(&mut *block.frames.get(), Frames::None) };
         match frames {
-            Frames::Stack(stack) => self.stacks.give(stack),
+            Frames::Stack(stack) => {
+                self.stacks.give(stack);
+                self.trim_at.set(self.trim_at.get().min(self.now.get() + TRIM_PERIOD));
+            }
             Frames::None | Frames::Reserved(_) => unreachable!("it ran on a stack"),
         }
         if block.timer.is_armed() {
@@ -408,8 +421,7 @@ impl Worker {
 
     fn do_chores(&self) {
         if self.now.get() >= self.trim_at.get() {
-            self.trim_at.set(self.now.get() + TRIM_PERIOD);
-            self.stacks.trim();
+            self.trim_stacks();
         }
         if self.runtime.is_stopping() && !self.cancelled_all.replace(true) {
             self.for_each_started(|block| {
@@ -420,6 +432,20 @@ impl Worker {
         if self.runtime.wants_report(self.index) {
             self.report_waits();
         }
+    }
+
+    fn trim_stacks(&self) {
+        if !self.trims_on.get() {
+            self.stacks.tick();
+        }
+        let warm = self.stacks.trim();
+        self.trims_on.set(warm == Warm::Surplus);
+        self.trim_at.set(match warm {
+            Warm::Nothing => NEVER,
+            Warm::Needed => self.now.get() + TRIM_PERIOD,
+            // The next batch, when the others have had their turn.
+            Warm::Surplus => self.now.get(),
+        });
     }
 
     /// How long the driver may sleep. Marks the mailbox asleep unless there is work.
@@ -434,20 +460,22 @@ impl Worker {
             self.mailbox.wake_up();
             return Wait::Poll;
         }
-        match self.wheel.next_expiry() {
-            Some(at) => Wait::Until(at),
-            None => Wait::Forever,
+        match self.wheel.next_expiry().unwrap_or(NEVER).min(self.trim_at.get()) {
+            NEVER => Wait::Forever,
+            at => Wait::Until(at),
         }
     }
 
     fn turn(&self, wait: Wait) {
-        let forever = matches!(wait, Wait::Forever) && self.outside_waits.get() == 0;
-        if forever {
+        let silent = wait != Wait::Poll
+            && self.outside_waits.get() == 0
+            && self.wheel.next_expiry().is_none();
+        if silent {
             self.runtime.fell_silent(self.index);
         }
         self.counters.turns.add(1);
         self.driver.turn(wait, |block| self.make_ready(block));
-        if forever {
+        if silent {
             self.runtime.woke_up();
         }
         if !matches!(wait, Wait::Poll) {
@@ -477,7 +505,9 @@ impl Worker {
 
     fn for_each_started(&self, mut f: impl FnMut(&'static Coroutine)) {
         blocks::for_each(|block| {
-            if self.is_home_of(block) && !matches!(block.stage.get(), Stage::Unstarted | Stage::Finished) {
+            if self.is_home_of(block)
+                && !matches!(block.stage.get(), Stage::Unstarted | Stage::Finished)
+            {
                 f(block);
             }
         });

@@ -152,9 +152,6 @@ fn a_waiter_is_taken_by_the_event_or_by_its_own_timeout() {
         });
         let timed_out = world.readiness.unpark(READER);
         assert_ne!(timed_out, kernel.join().unwrap());
-        assert!(
-            world.readiness.snapshot().is_ready(),
-            "the edge stays for the next read"
-        );
+        assert!(world.readiness.snapshot().is_ready(), "the edge stays for the next read");
     });
 }

@@ -73,8 +73,7 @@ impl World {
     fn send(&self, generation: u32, bits: u32) -> bool {
         let outcome = self.signals.signal(generation, bits);
         if outcome == Outcome::MustLink {
-            self.links
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.links.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             // SAFETY: the world outlives its threads, and the answer was MustLink.
             unsafe { self.mailbox.push(NonNull::from(&self.signals)) };
         }
@@ -129,16 +128,9 @@ fn two_wakers_racing_with_a_worker_going_to_sleep_are_both_seen() {
         });
         let mut deliveries = 0;
         world.run_until(|delivered| {
-            assert!(
-                delivered
-                    .iter()
-                    .all(|d| d.bits == WOKEN && d.generation == generation)
-            );
+            assert!(delivered.iter().all(|d| d.bits == WOKEN && d.generation == generation));
             deliveries += delivered.len();
-            world
-                .data
-                .iter()
-                .all(|data| data.load(Ordering::Relaxed) == 1)
+            world.data.iter().all(|data| data.load(Ordering::Relaxed) == 1)
         });
         join(wakers);
         deliveries += world.drain().len();
@@ -159,12 +151,7 @@ fn a_block_can_be_linked_again_while_its_last_delivery_is_under_way() {
                 assert!(world.send(generation, WOKEN));
             }
         });
-        world.run_until(|_| {
-            world
-                .data
-                .iter()
-                .all(|data| data.load(Ordering::Relaxed) == 1)
-        });
+        world.run_until(|_| world.data.iter().all(|data| data.load(Ordering::Relaxed) == 1));
         waker.join().unwrap();
     });
 }
@@ -227,13 +214,7 @@ fn relinking_a_block_leaves_the_drain_its_list() {
         });
         let mut seen = Vec::new();
         mailbox.drain(|delivery| seen.push(delivery.signals.as_ptr().cast_const()));
-        assert_eq!(
-            seen,
-            [
-                std::ptr::from_ref(&blocks[0]),
-                std::ptr::from_ref(&blocks[1])
-            ]
-        );
+        assert_eq!(seen, [std::ptr::from_ref(&blocks[0]), std::ptr::from_ref(&blocks[1])]);
         waker.join().unwrap();
     });
 }
@@ -368,10 +349,7 @@ fn an_awake_worker_is_not_rung() {
     loom::model(|| {
         let mailbox = Mailbox::new(0, Doorbell::new());
         mailbox.ring();
-        assert!(
-            mailbox.prepare_sleep(),
-            "a ring without mail keeps nobody awake"
-        );
+        assert!(mailbox.prepare_sleep(), "a ring without mail keeps nobody awake");
         mailbox.ring();
         mailbox.doorbell().sleep();
         mailbox.wake_up();

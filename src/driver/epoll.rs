@@ -65,12 +65,7 @@ impl Epoll {
         let epoll = mailbox.epoll_or_open(|| {
             let epoll = create()?;
             let doorbell = mailbox.doorbell().as_fd().as_raw_fd();
-            add(
-                epoll.as_raw_fd(),
-                doorbell,
-                libc::EPOLLIN | libc::EPOLLET,
-                DOORBELL,
-            )?;
+            add(epoll.as_raw_fd(), doorbell, libc::EPOLLIN | libc::EPOLLET, DOORBELL)?;
             Ok(epoll)
         })?;
         Ok(Epoll {
@@ -100,11 +95,7 @@ impl Epoll {
         if source.is_registered(worker) {
             return Ok(());
         }
-        let events = if shared_listener {
-            LISTENER_EVENTS
-        } else {
-            STREAM_EVENTS
-        };
+        let events = if shared_listener { LISTENER_EVENTS } else { STREAM_EVENTS };
         self.count_call();
         add(self.epoll, fd, events, source.token()).map_err(|error| explain(error, fd))?;
         source.set_registered(worker);
@@ -117,10 +108,7 @@ impl Epoll {
     ///
     /// A waiter may belong to any worker, and its wait may have ended in the meantime.
     pub(crate) fn turn(&self, wait: Wait, woken: &mut dyn FnMut(*const ())) -> Turn {
-        let mut turn = Turn {
-            doorbell: false,
-            entered: true,
-        };
+        let mut turn = Turn { doorbell: false, entered: true };
         let mut events = self.events.borrow_mut();
         let mut count = self.wait_once(&mut events, wait);
         for _ in 1..BUFFERS_PER_TURN {
@@ -184,11 +172,7 @@ impl Epoll {
         let count = unsafe {
             libc::epoll_wait(self.epoll, events.as_mut_ptr(), EVENTS as i32, milliseconds)
         };
-        if count >= 0 {
-            count as usize
-        } else {
-            after_failure(io::Error::last_os_error())
-        }
+        if count >= 0 { count as usize } else { after_failure(io::Error::last_os_error()) }
     }
 
     /// One wait with a fine timeout; None if the system call is not to be had.
@@ -259,11 +243,7 @@ fn round_up_to_milliseconds(nanoseconds: u64) -> i32 {
 
 /// A wait was interrupted, which the caller's loop sees to; nothing else can go wrong with it.
 fn after_failure(error: io::Error) -> usize {
-    assert_eq!(
-        error.kind(),
-        io::ErrorKind::Interrupted,
-        "waiting on epoll failed: {error}"
-    );
+    assert_eq!(error.kind(), io::ErrorKind::Interrupted, "waiting on epoll failed: {error}");
     0
 }
 
@@ -278,10 +258,7 @@ fn create() -> io::Result<OwnedFd> {
 }
 
 fn add(epoll: RawFd, fd: RawFd, events: i32, token: u64) -> io::Result<()> {
-    let mut event = libc::epoll_event {
-        events: events as u32,
-        u64: token,
-    };
+    let mut event = libc::epoll_event { events: events as u32, u64: token };
     // SAFETY: `event` is read during the call only.
     match unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) } {
         0 => Ok(()),

@@ -174,10 +174,7 @@ impl OpSlot {
             return None;
         }
         self.state.set(OpState::Idle);
-        Some(Completion {
-            result: self.result.get(),
-            flags: self.flags.get(),
-        })
+        Some(Completion { result: self.result.get(), flags: self.flags.get() })
     }
 }
 

@@ -48,7 +48,10 @@ pub(crate) enum Op {
         len: libc::socklen_t,
     },
     /// Completes with the ready mask, as `poll(2)` names it.
-    Poll { fd: RawFd, events: i16 },
+    Poll {
+        fd: RawFd,
+        events: i16,
+    },
 }
 
 impl Op {
@@ -78,12 +81,9 @@ impl Op {
             // SAFETY: the caller vouches for the pointers; the lengths come with them.
             let result = unsafe {
                 match *self {
-                    Op::Recv {
-                        fd,
-                        buffer,
-                        len,
-                        flags,
-                    } => libc::recv(fd, buffer.cast(), len, flags | wait),
+                    Op::Recv { fd, buffer, len, flags } => {
+                        libc::recv(fd, buffer.cast(), len, flags | wait)
+                    }
                     Op::Send { fd, buffer, len } => {
                         libc::send(fd, buffer.cast(), len, libc::MSG_NOSIGNAL | wait)
                     }
@@ -98,11 +98,7 @@ impl Op {
                         libc::connect(fd, address.cast(), len) as isize
                     }
                     Op::Poll { fd, events } => {
-                        let mut entry = libc::pollfd {
-                            fd,
-                            events,
-                            revents: 0,
-                        };
+                        let mut entry = libc::pollfd { fd, events, revents: 0 };
                         match libc::poll(&mut entry, 1, if may_block { -1 } else { 0 }) {
                             0 => {
                                 return Err(io::Error::from_raw_os_error(libc::EAGAIN));

@@ -84,9 +84,7 @@ impl Snapshot {
 
 impl Readiness {
     pub(crate) fn new() -> Readiness {
-        Readiness {
-            word: AtomicU64::new(READY),
-        }
+        Readiness { word: AtomicU64::new(READY) }
     }
 
     /// To be taken before the attempt whose outcome `clear` or `park` reports.
@@ -122,8 +120,7 @@ impl Readiness {
     /// is woken, or will be, and cannot tell that from the next wake.
     pub(crate) fn unpark(&self, waiter: *const ()) -> bool {
         let waiter = waiter.addr() as u64;
-        self.update(|word| (word & WAITER == waiter).then_some(word & !WAITER))
-            .is_ok()
+        self.update(|word| (word & WAITER == waiter).then_some(word & !WAITER)).is_ok()
     }
 
     /// Something happened. Returns the waiter, who is the caller's to wake.
@@ -142,11 +139,7 @@ impl Readiness {
     /// event like any other: it makes the next call try in vain at most.
     pub(crate) fn reset(&self) {
         let before = self.update(|word| Some(next_tick(word) | READY));
-        debug_assert_eq!(
-            before.map(waiter_of),
-            Ok(None),
-            "somebody waits on a closed descriptor"
-        );
+        debug_assert_eq!(before.map(waiter_of), Ok(None), "somebody waits on a closed descriptor");
     }
 
     /// Changes the word, unless `change` says there is nothing to do; the word before.
@@ -155,8 +148,7 @@ impl Readiness {
     /// `READY` sees what the event's thread saw, and whoever takes a waiter sees it suspended.
     /// Acquire is the other half.
     fn update(&self, change: impl FnMut(u64) -> Option<u64>) -> Result<u64, u64> {
-        self.word
-            .try_update(Ordering::AcqRel, Ordering::Relaxed, change)
+        self.word.try_update(Ordering::AcqRel, Ordering::Relaxed, change)
     }
 }
 
@@ -235,10 +227,7 @@ mod tests {
         let first = readiness.snapshot();
         for _ in 0..0xffff {
             assert_eq!(readiness.event(Edge::Ready), None);
-            assert!(
-                !readiness.park(first, ALICE),
-                "every tick but the first's own"
-            );
+            assert!(!readiness.park(first, ALICE), "every tick but the first's own");
         }
         assert!(readiness.park(readiness.snapshot(), ALICE));
         assert_eq!(readiness.event(Edge::Ready), Some(ALICE));

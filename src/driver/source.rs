@@ -61,9 +61,7 @@ impl Source {
         self.generation.fetch_add(1, Ordering::Release);
         self.read.reset();
         self.write.reset();
-        FREE.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(self);
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self);
     }
 
     /// Whether this worker's epoll knows the descriptor.
@@ -109,12 +107,7 @@ fn remove(worker: usize, fd: RawFd) {
     let epoll = epoll.expect("a registered worker has an epoll");
     // SAFETY: no pointers are passed; both are plain numbers to the kernel.
     unsafe {
-        libc::epoll_ctl(
-            epoll.as_raw_fd(),
-            libc::EPOLL_CTL_DEL,
-            fd,
-            std::ptr::null_mut(),
-        );
+        libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut());
     }
 }
 

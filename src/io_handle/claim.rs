@@ -93,11 +93,7 @@ impl Drop for Held<'_> {
     #[inline]
     fn drop(&mut self) {
         let claim = self.0;
-        if claim
-            .state
-            .compare_exchange(HELD, FREE, Ordering::Release, Ordering::Relaxed)
-            .is_err()
-        {
+        if claim.state.compare_exchange(HELD, FREE, Ordering::Release, Ordering::Relaxed).is_err() {
             claim.release_queued();
         }
     }

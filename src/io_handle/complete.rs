@@ -18,12 +18,17 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::{Call, Direction, Half, IoHandle, Op, ended};
+use crate::clock;
 use crate::driver::epoll::Epoll;
 use crate::driver::source::Source;
 use crate::driver::uring::{Uring, more_is_waiting};
 use crate::wait::{self, Kind, Reason, Signal};
+
+/// How long a cancelled ring operation may take to end before it is cancelled again.
+const CANCEL_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 impl IoHandle {
     /// Under the ring: inline when the hint says it will succeed, else a ring operation.
@@ -81,10 +86,14 @@ impl IoHandle {
             while !slot.is_done() {
                 let signal = match stopped {
                     None => wait::suspend(call.worker, reason, deadline, false),
-                    Some(_) => wait::suspend(call.worker, reason, None, true),
+                    // Some kernels miss a cancel that comes while an operation is being looked at.
+                    Some(_) => {
+                        let again = clock::after(CANCEL_AGAIN_AFTER);
+                        wait::suspend(call.worker, reason, Some(again), true)
+                    }
                 };
                 if signal != Signal::Wake && !slot.is_done() {
-                    stopped = Some(signal);
+                    stopped = stopped.or(Some(signal));
                     // SAFETY: the slot's operation is in flight.
                     unsafe { ring.cancel(slot) };
                 }

@@ -118,7 +118,9 @@ impl IoHandle {
     pub(crate) fn send(&self, buffer: &[u8]) -> io::Result<usize> {
         let (fd, len) = (self.fd.as_raw_fd(), buffer.len());
         // SAFETY: as in `recv`.
-        unsafe { self.perform(Direction::Write, Op::Send { fd, buffer: buffer.as_ptr(), len }, len) }
+        unsafe {
+            self.perform(Direction::Write, Op::Send { fd, buffer: buffer.as_ptr(), len }, len)
+        }
     }
 
     /// Receives into several buffers.

@@ -86,9 +86,8 @@ impl Mode {
             Direction::Read => socket.set_read_timeout(kernel)?,
             Direction::Write => socket.set_write_timeout(kernel)?,
         }
-        let nanos = timeout.map_or(0, |timeout| {
-            u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)
-        });
+        let nanos =
+            timeout.map_or(0, |timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
         self.stored(direction).store(nanos, Ordering::Relaxed);
         Ok(())
     }
@@ -133,10 +132,8 @@ impl Mode {
         let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
         self.nonblocking.store(flags >= 0 && flags & libc::O_NONBLOCK != 0, Ordering::Relaxed);
         let socket = SockRef::from(&fd);
-        let timeouts = [
-            (Direction::Read, socket.read_timeout()),
-            (Direction::Write, socket.write_timeout()),
-        ];
+        let timeouts =
+            [(Direction::Read, socket.read_timeout()), (Direction::Write, socket.write_timeout())];
         for (direction, timeout) in timeouts {
             let nanos = timeout.ok().flatten().map_or(0, |timeout| timeout.as_nanos() as u64);
             self.stored(direction).store(nanos, Ordering::Relaxed);

@@ -70,9 +70,8 @@ impl ToSocketAddrs for str {
         if let Ok(address) = self.parse::<SocketAddr>() {
             return Ok(vec![address].into_iter());
         }
-        let (host, port) = self
-            .rsplit_once(':')
-            .ok_or_else(|| invalid("invalid socket address"))?;
+        let (host, port) =
+            self.rsplit_once(':').ok_or_else(|| invalid("invalid socket address"))?;
         let port = port.parse().map_err(|_| invalid("invalid port value"))?;
         look_up(host, port)
     }

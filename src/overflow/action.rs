@@ -21,10 +21,7 @@ static BUS: Previous = Previous::new(libc::SIGBUS);
 
 impl Previous {
     const fn new(signal: libc::c_int) -> Previous {
-        Previous {
-            signal,
-            action: UnsafeCell::new(MaybeUninit::uninit()),
-        }
+        Previous { signal, action: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
     /// Keeps the present action of `signal` and puts `handler` in its place. The caller sees to
@@ -87,13 +84,8 @@ impl Previous {
             libc::SIG_IGN => {}
             handler => {
                 if action.sa_flags & libc::SA_RESETHAND != 0 {
-                    let _ = change(
-                        signal,
-                        &libc::sigaction {
-                            sa_sigaction: libc::SIG_DFL,
-                            ..*action
-                        },
-                    );
+                    let _ =
+                        change(signal, &libc::sigaction { sa_sigaction: libc::SIG_DFL, ..*action });
                 }
                 // SAFETY: whoever set the action vouched that it is a function of the type that
                 // its flags say, for such arguments.

@@ -39,11 +39,7 @@ impl SignalStack {
         if guarded != 0 {
             return Err(io::Error::last_os_error());
         }
-        let stack = libc::stack_t {
-            ss_sp: this.bottom(),
-            ss_flags: 0,
-            ss_size: stack_bytes,
-        };
+        let stack = libc::stack_t { ss_sp: this.bottom(), ss_flags: 0, ss_size: stack_bytes };
         // SAFETY: the stack stays mapped until `drop` has put another in its place.
         match unsafe { libc::sigaltstack(&stack, &mut this.previous) } {
             0 => Ok(this),
@@ -67,11 +63,7 @@ impl SignalStack {
 impl Drop for SignalStack {
     fn drop(&mut self) {
         if self.is_in_force() {
-            let previous = if self.previous.ss_sp.is_null() {
-                disabled()
-            } else {
-                self.previous
-            };
+            let previous = if self.previous.ss_sp.is_null() { disabled() } else { self.previous };
             // SAFETY: it was in force when we came, and its owner takes it away after us.
             let answer = unsafe { libc::sigaltstack(&previous, ptr::null_mut()) };
             if answer != 0 {
@@ -92,11 +84,7 @@ fn kernel_bytes() -> usize {
 }
 
 fn disabled() -> libc::stack_t {
-    libc::stack_t {
-        ss_sp: ptr::null_mut(),
-        ss_flags: libc::SS_DISABLE,
-        ss_size: 0,
-    }
+    libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 }
 }
 
 fn map(bytes: usize) -> io::Result<NonNull<u8>> {

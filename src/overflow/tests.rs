@@ -43,12 +43,7 @@ fn write_to(address: usize) {
 
 fn died_of(output: &Output, signal: libc::c_int) {
     let stderr = child::stderr(output);
-    assert_eq!(
-        output.status.signal(),
-        Some(signal),
-        "{:?}: {stderr}",
-        output.status
-    );
+    assert_eq!(output.status.signal(), Some(signal), "{:?}: {stderr}", output.status);
 }
 
 fn reports(output: &Output) -> usize {
@@ -57,16 +52,13 @@ fn reports(output: &Output) -> usize {
 
 #[test]
 fn access_in_the_guard_is_reported_and_kills() {
-    let output = child::run(
-        "overflow::tests::access_in_the_guard_is_reported_and_kills",
-        || {
-            let stack = new_stack();
-            let _signal_stack = SignalStack::new().unwrap();
-            pretend_to_run(stack.guard(), "reader");
-            eprintln!("<{:#x}>", stack.guard().end - 1);
-            write_to(stack.guard().end - 1);
-        },
-    );
+    let output = child::run("overflow::tests::access_in_the_guard_is_reported_and_kills", || {
+        let stack = new_stack();
+        let _signal_stack = SignalStack::new().unwrap();
+        pretend_to_run(stack.guard(), "reader");
+        eprintln!("<{:#x}>", stack.guard().end - 1);
+        write_to(stack.guard().end - 1);
+    });
     died_of(&output, libc::SIGSEGV);
     let stderr = child::stderr(&output);
     let address = stderr.split(['<', '>']).nth(1).unwrap();
@@ -120,35 +112,26 @@ fn run_on(stack: &'static Stack, body: extern "C" fn(*mut libc::c_void) -> *mut 
         assert_eq!(answer, 0);
         let mut thread = std::mem::zeroed();
         let argument = std::ptr::from_ref(stack).cast_mut().cast();
-        assert_eq!(
-            libc::pthread_create(&mut thread, &attributes, body, argument),
-            0
-        );
+        assert_eq!(libc::pthread_create(&mut thread, &attributes, body, argument), 0);
         libc::pthread_join(thread, std::ptr::null_mut());
     }
 }
 
 #[test]
 fn long_name_is_cut_and_the_rest_is_not() {
-    let output = child::run(
-        "overflow::tests::long_name_is_cut_and_the_rest_is_not",
-        || {
-            let stack = new_stack();
-            // A cut at an even offset would split a character.
-            let name = format!("x{}", "\u{e4}".repeat(5000)).leak();
-            let _signal_stack = SignalStack::new().unwrap();
-            pretend_to_run(stack.guard(), name);
-            write_to(stack.guard().start);
-        },
-    );
+    let output = child::run("overflow::tests::long_name_is_cut_and_the_rest_is_not", || {
+        let stack = new_stack();
+        // A cut at an even offset would split a character.
+        let name = format!("x{}", "\u{e4}".repeat(5000)).leak();
+        let _signal_stack = SignalStack::new().unwrap();
+        pretend_to_run(stack.guard(), name);
+        write_to(stack.guard().start);
+    });
     died_of(&output, libc::SIGSEGV);
     let stderr = child::stderr(&output);
     let cut = format!("\"x{}\" overflowed", "\u{e4}".repeat(49));
     assert!(stderr.contains(&cut), "{stderr}");
-    assert!(
-        stderr.ends_with("thread::Builder::stack_size.\n"),
-        "{stderr}"
-    );
+    assert!(stderr.ends_with("thread::Builder::stack_size.\n"), "{stderr}");
 }
 
 #[test]
@@ -164,51 +147,38 @@ fn other_faults_are_not_ours() {
 
 #[test]
 fn guard_of_another_coroutine_is_not_ours() {
-    let output = child::run(
-        "overflow::tests::guard_of_another_coroutine_is_not_ours",
-        || {
-            let stack = new_stack();
-            pretend_to_run(stack.guard(), "reader");
-            write_to(new_stack().guard().start);
-        },
-    );
+    let output = child::run("overflow::tests::guard_of_another_coroutine_is_not_ours", || {
+        let stack = new_stack();
+        pretend_to_run(stack.guard(), "reader");
+        write_to(new_stack().guard().start);
+    });
     died_of(&output, libc::SIGSEGV);
     assert_eq!(reports(&output), 0);
 }
 
 #[test]
 fn fault_where_no_coroutine_runs_is_not_ours() {
-    let output = child::run(
-        "overflow::tests::fault_where_no_coroutine_runs_is_not_ours",
-        || {
-            let stack = new_stack();
-            pretend_to_run(stack.guard(), "reader");
-            CURRENT.set(None);
-            write_to(stack.guard().start);
-        },
-    );
+    let output = child::run("overflow::tests::fault_where_no_coroutine_runs_is_not_ours", || {
+        let stack = new_stack();
+        pretend_to_run(stack.guard(), "reader");
+        CURRENT.set(None);
+        write_to(stack.guard().start);
+    });
     died_of(&output, libc::SIGSEGV);
     assert_eq!(reports(&output), 0);
 }
 
 #[test]
 fn overflow_of_a_thread_is_still_reported_by_std() {
-    let output = child::run(
-        "overflow::tests::overflow_of_a_thread_is_still_reported_by_std",
-        || {
+    let output =
+        child::run("overflow::tests::overflow_of_a_thread_is_still_reported_by_std", || {
             let stack = new_stack();
             let body = move || {
                 pretend_to_run(stack.guard(), "reader");
                 recurse(1)
             };
-            std::thread::Builder::new()
-                .name("deep".into())
-                .spawn(body)
-                .unwrap()
-                .join()
-                .unwrap();
-        },
-    );
+            std::thread::Builder::new().name("deep".into()).spawn(body).unwrap().join().unwrap();
+        });
     died_of(&output, libc::SIGABRT);
     let stderr = child::stderr(&output);
     assert!(stderr.contains("thread 'deep'"), "{stderr}");
@@ -222,9 +192,8 @@ fn overflow_of_the_main_thread_is_still_reported_by_std() {
     extern "C" fn recurse_here(_: libc::c_int) {
         recurse(1);
     }
-    let output = child::run(
-        "overflow::tests::overflow_of_the_main_thread_is_still_reported_by_std",
-        || {
+    let output =
+        child::run("overflow::tests::overflow_of_the_main_thread_is_still_reported_by_std", || {
             pretend_to_run(new_stack().guard(), "reader");
             set_action(libc::SIGUSR1, recurse_here as *const () as usize, 0);
             let process = std::process::id();
@@ -233,8 +202,7 @@ fn overflow_of_the_main_thread_is_still_reported_by_std() {
             loop {
                 std::thread::park();
             }
-        },
-    );
+        });
     died_of(&output, libc::SIGABRT);
     let stderr = child::stderr(&output);
     assert!(stderr.contains("thread 'main'"), "{stderr}");
@@ -282,17 +250,15 @@ fn sent_bus_error_kills_by_default() {
 
 #[test]
 fn ignored_signal_stays_ignored_and_a_fault_still_kills() {
-    let output = child::run(
-        "overflow::tests::ignored_signal_stays_ignored_and_a_fault_still_kills",
-        || {
+    let output =
+        child::run("overflow::tests::ignored_signal_stays_ignored_and_a_fault_still_kills", || {
             set_action(libc::SIGSEGV, libc::SIG_IGN, 0);
             let stack = new_stack();
             pretend_to_run(stack.guard(), "reader");
             send(libc::SIGSEGV);
             eprintln!("lives");
             write_to(8);
-        },
-    );
+        });
     died_of(&output, libc::SIGSEGV);
     assert_eq!(child::stderr(&output), "lives\n");
 }
@@ -324,44 +290,34 @@ extern "C" fn mending_handler(
 
 #[test]
 fn previous_handlers_are_called_as_before() {
-    let output = child::run(
-        "overflow::tests::previous_handlers_are_called_as_before",
-        || {
-            set_action(libc::SIGBUS, plain_handler as *const () as usize, 0);
-            let flags = libc::SA_SIGINFO | libc::SA_RESETHAND;
-            set_action(libc::SIGSEGV, mending_handler as *const () as usize, flags);
-            let stack = new_stack();
-            pretend_to_run(stack.guard(), "reader");
+    let output = child::run("overflow::tests::previous_handlers_are_called_as_before", || {
+        set_action(libc::SIGBUS, plain_handler as *const () as usize, 0);
+        let flags = libc::SA_SIGINFO | libc::SA_RESETHAND;
+        set_action(libc::SIGSEGV, mending_handler as *const () as usize, flags);
+        let stack = new_stack();
+        pretend_to_run(stack.guard(), "reader");
 
-            send(libc::SIGBUS);
-            assert_eq!(SIGNAL.load(Ordering::Relaxed), libc::SIGBUS as usize);
-            send(libc::SIGBUS);
+        send(libc::SIGBUS);
+        assert_eq!(SIGNAL.load(Ordering::Relaxed), libc::SIGBUS as usize);
+        send(libc::SIGBUS);
 
-            let page_bytes = crate::stack::page_bytes();
-            // SAFETY: an inaccessible page of our own.
-            let page = unsafe {
-                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-                libc::mmap(
-                    std::ptr::null_mut(),
-                    page_bytes,
-                    libc::PROT_NONE,
-                    flags,
-                    -1,
-                    0,
-                )
-            };
-            // SAFETY: the C library's variable of this thread.
-            unsafe { *libc::__errno_location() = 77 };
-            write_to(page.addr() + 5);
-            // SAFETY: as above.
-            assert_eq!(unsafe { *libc::__errno_location() }, 77);
-            assert_eq!(SIGNAL.load(Ordering::Relaxed), libc::SIGSEGV as usize);
-            assert_eq!(ADDRESS.load(Ordering::Relaxed), page.addr() + 5);
-            eprintln!("mended");
-            // SA_RESETHAND: once only.
-            write_to(8);
-        },
-    );
+        let page_bytes = crate::stack::page_bytes();
+        // SAFETY: an inaccessible page of our own.
+        let page = unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            libc::mmap(std::ptr::null_mut(), page_bytes, libc::PROT_NONE, flags, -1, 0)
+        };
+        // SAFETY: the C library's variable of this thread.
+        unsafe { *libc::__errno_location() = 77 };
+        write_to(page.addr() + 5);
+        // SAFETY: as above.
+        assert_eq!(unsafe { *libc::__errno_location() }, 77);
+        assert_eq!(SIGNAL.load(Ordering::Relaxed), libc::SIGSEGV as usize);
+        assert_eq!(ADDRESS.load(Ordering::Relaxed), page.addr() + 5);
+        eprintln!("mended");
+        // SA_RESETHAND: once only.
+        write_to(8);
+    });
     died_of(&output, libc::SIGSEGV);
     assert_eq!(child::stderr(&output), "mended\n");
 }
@@ -374,31 +330,20 @@ fn previous_handler_sees_an_overflow_too() {
         unsafe { libc::write(2, c"reporter\n".as_ptr().cast(), 9) };
         set_action(libc::SIGSEGV, libc::SIG_DFL, 0);
     }
-    let output = child::run(
-        "overflow::tests::previous_handler_sees_an_overflow_too",
-        || {
-            set_action(
-                libc::SIGSEGV,
-                reporter as *const () as usize,
-                libc::SA_ONSTACK,
-            );
-            let stack = new_stack();
-            let _signal_stack = SignalStack::new().unwrap();
-            pretend_to_run(stack.guard(), "reader");
-            write_to(stack.guard().start);
-        },
-    );
+    let output = child::run("overflow::tests::previous_handler_sees_an_overflow_too", || {
+        set_action(libc::SIGSEGV, reporter as *const () as usize, libc::SA_ONSTACK);
+        let stack = new_stack();
+        let _signal_stack = SignalStack::new().unwrap();
+        pretend_to_run(stack.guard(), "reader");
+        write_to(stack.guard().start);
+    });
     died_of(&output, libc::SIGSEGV);
     assert_eq!(reports(&output), 1);
     assert!(child::stderr(&output).ends_with("stack_size.\nreporter\n"));
 }
 
 fn present_signal_stack() -> (usize, usize, libc::c_int) {
-    let mut present = libc::stack_t {
-        ss_sp: std::ptr::null_mut(),
-        ss_flags: 0,
-        ss_size: 0,
-    };
+    let mut present = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
     // SAFETY: the kernel writes to our own variable.
     let answer = unsafe { libc::sigaltstack(std::ptr::null(), &mut present) };
     assert_eq!(answer, 0);

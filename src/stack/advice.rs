@@ -36,18 +36,13 @@ const MADV_GUARD_INSTALL: libc::c_int = 102;
 ///
 /// Nobody may rely on the contents of the ranges.
 pub(super) unsafe fn advise(ranges: &[libc::iovec], advice: Advice) -> io::Result<()> {
-    let process = if ranges.len() > 1 {
-        this_process()
-    } else {
-        None
-    };
+    let process = if ranges.len() > 1 { this_process() } else { None };
     let mut left = ranges;
     while !left.is_empty() {
         let batch = &left[..left.len().min(RANGES_PER_CALL)];
         // SAFETY: as the caller vouches.
-        let mut done = process
-            .as_ref()
-            .map_or(0, |process| unsafe { advise_batch(process, batch, advice) });
+        let mut done =
+            process.as_ref().map_or(0, |process| unsafe { advise_batch(process, batch, advice) });
         if done == 0 {
             // SAFETY: as the caller vouches.
             unsafe { advise_one(&batch[0], advice)? };

@@ -75,9 +75,7 @@ impl StackCache {
     #[cold]
     fn borrow_batch(&self, spare: &mut Vec<Stack>) -> io::Result<Reserved> {
         self.pool.lend(BATCH, spare)?;
-        Ok(Reserved::new(
-            spare.pop().expect("the pool lends one or fails"),
-        ))
+        Ok(Reserved::new(spare.pop().expect("the pool lends one or fails")))
     }
 
     /// The promised stack, or rather the hottest of its size that is idle here. The promise is
@@ -145,11 +143,7 @@ impl StackCache {
         let below_top_page: Vec<_> = idle.hot.iter().filter_map(below_top_page).collect();
         // SAFETY: nobody runs on idle stacks. What is refused stays in memory, no more.
         let _ = unsafe { advice::advise(&below_top_page, Advice::Empty) };
-        let own = if idle.len() > 0 {
-            Warm::Needed
-        } else {
-            Warm::Nothing
-        };
+        let own = if idle.len() > 0 { Warm::Needed } else { Warm::Nothing };
         own.max(self.pool.trim())
     }
 }
@@ -169,9 +163,7 @@ impl Idle {
 
     fn drain_coldest(&mut self, count: usize) -> impl Iterator<Item = Stack> {
         let spares = count.min(self.spare.len());
-        self.spare
-            .drain(..spares)
-            .chain(self.hot.drain(..count - spares))
+        self.spare.drain(..spares).chain(self.hot.drain(..count - spares))
     }
 }
 
@@ -180,8 +172,5 @@ fn below_top_page(stack: &Stack) -> Option<libc::iovec> {
     let bottom = stack.bottom();
     let iov_len =
         stack.slab.slab().end(stack.place.index()).addr() - size::page_bytes() - bottom.addr();
-    (iov_len > 0).then_some(libc::iovec {
-        iov_base: bottom.cast(),
-        iov_len,
-    })
+    (iov_len > 0).then_some(libc::iovec { iov_base: bottom.cast(), iov_len })
 }

@@ -28,13 +28,7 @@ pub(crate) enum GuardKind {
 /// The best kind this kernel has.
 pub(super) fn best() -> GuardKind {
     static BEST: OnceLock<GuardKind> = OnceLock::new();
-    *BEST.get_or_init(|| {
-        if markers_work() {
-            GuardKind::Marked
-        } else {
-            GuardKind::Protected
-        }
-    })
+    *BEST.get_or_init(|| if markers_work() { GuardKind::Marked } else { GuardKind::Protected })
 }
 
 /// Lays the guards of all slots, at the low end of each. Returns how: another way than the
@@ -61,9 +55,7 @@ pub(super) unsafe fn lay(
         Ok(()) => Ok(GuardKind::Protected),
         Err(_) => {
             release_mappings(slots);
-            Err(MapError::Mappings {
-                limit: max_map_count(),
-            })
+            Err(MapError::Mappings { limit: max_map_count() })
         }
     }
 }
@@ -99,17 +91,13 @@ pub(super) fn most_protected_slots(max_map_count: usize) -> usize {
 pub(super) fn max_map_count() -> usize {
     const KERNEL_DEFAULT: usize = 65530;
     let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
-    text.and_then(|text| text.trim().parse().ok())
-        .unwrap_or(KERNEL_DEFAULT)
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(KERNEL_DEFAULT)
 }
 
 unsafe fn mark(base: NonNull<u8>, slots: usize, geometry: Geometry) -> io::Result<()> {
     let guards: Vec<_> = (0..slots)
         .map(|slot| libc::iovec {
-            iov_base: base
-                .as_ptr()
-                .wrapping_add(slot * geometry.slot_bytes)
-                .cast(),
+            iov_base: base.as_ptr().wrapping_add(slot * geometry.slot_bytes).cast(),
             iov_len: geometry.guard_bytes,
         })
         .collect();
@@ -147,10 +135,7 @@ fn markers_work() -> bool {
     if page == libc::MAP_FAILED {
         return false;
     }
-    let range = libc::iovec {
-        iov_base: page,
-        iov_len: page_bytes,
-    };
+    let range = libc::iovec { iov_base: page, iov_len: page_bytes };
     // SAFETY: nobody relies on the page.
     let marked = unsafe { advice::advise(&[range], Advice::InstallGuard) }.is_ok();
     let works = marked && kernel_faults_at(page);

@@ -196,18 +196,13 @@ impl Drop for StackPool {
         for depot in self.depots {
             lock(depot).close();
         }
-        CLOSED
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(self.depots);
+        CLOSED.lock().unwrap_or_else(PoisonError::into_inner).push(self.depots);
     }
 }
 
 /// Takes a stack back to wherever it is from, on whichever thread.
 pub(super) fn take_home(stack: Stack) {
-    let Slab {
-        home, generation, ..
-    } = *stack.slab.slab();
+    let Slab { home, generation, .. } = *stack.slab.slab();
     let mut depot = lock(home);
     if depot.generation == generation {
         depot.warm.push_back(SlotId::of(&stack));
@@ -272,18 +267,11 @@ impl Depot {
         self.cold.try_reserve(slots).map_err(no_memory)?;
         let number = self.slabs.len() as u32;
         // Reversed, so that the lowest slot is lent first.
-        let ids = (0..mapping.slots() as u16)
-            .rev()
-            .map(|index| SlotId::new(number, index));
+        let ids = (0..mapping.slots() as u16).rev().map(|index| SlotId::new(number, index));
         self.cold.extend(ids);
         self.mapped_slots = slots;
         let home = pool.depot(class);
-        self.slabs.push(SlabRef::new(Slab::new(
-            mapping,
-            number,
-            home,
-            self.generation,
-        )));
+        self.slabs.push(SlabRef::new(Slab::new(mapping, number, home, self.generation)));
         Ok(())
     }
 
@@ -319,10 +307,7 @@ impl Depot {
         let stack = id.stack(&self.slabs);
         let bottom = stack.bottom();
         let end = stack.slab.slab().end(stack.place.index());
-        libc::iovec {
-            iov_base: bottom.cast(),
-            iov_len: end.addr() - bottom.addr(),
-        }
+        libc::iovec { iov_base: bottom.cast(), iov_len: end.addr() - bottom.addr() }
     }
 
     fn count(&self, stats: &mut StackStats) {
@@ -350,10 +335,7 @@ impl Depot {
                 unsafe { slab.unmap() };
             }
         }
-        *self = Depot {
-            generation: self.generation + 1,
-            ..Depot::default()
-        };
+        *self = Depot { generation: self.generation + 1, ..Depot::default() };
     }
 }
 
@@ -379,9 +361,6 @@ impl SlotId {
     fn stack(self, slabs: &[SlabRef]) -> Stack {
         let slab = slabs[self.slab_number()];
         let index = self.0 as u16 & (MAXIMUM_SLOTS - 1) as u16;
-        Stack {
-            slab,
-            place: Place::new(index, slab.slab().class()),
-        }
+        Stack { slab, place: Place::new(index, slab.slab().class()) }
     }
 }

@@ -54,16 +54,12 @@ impl SizeClass {
         let step_bytes = (1 << doubling) / STEPS_PER_DOUBLING as usize;
         let step = (last - (1 << doubling)) / step_bytes;
         let doublings = doubling - MINIMUM_BYTES.ilog2();
-        Ok(SizeClass(
-            (doublings * STEPS_PER_DOUBLING) as u8 + step as u8 + 1,
-        ))
+        Ok(SizeClass((doublings * STEPS_PER_DOUBLING) as u8 + step as u8 + 1))
     }
 
     pub(super) fn bytes(self) -> usize {
-        let (doublings, step) = (
-            u32::from(self.0) / STEPS_PER_DOUBLING,
-            u32::from(self.0) % STEPS_PER_DOUBLING,
-        );
+        let (doublings, step) =
+            (u32::from(self.0) / STEPS_PER_DOUBLING, u32::from(self.0) % STEPS_PER_DOUBLING);
         (MINIMUM_BYTES << doublings) / STEPS_PER_DOUBLING as usize
             * (STEPS_PER_DOUBLING + step) as usize
     }
@@ -98,11 +94,7 @@ impl Geometry {
         let largest_colour = (COLOURS - 1) * COLOUR_STEP_BYTES;
         let usable_bytes = (class.bytes() + largest_colour).next_multiple_of(page);
         let pages = (guard_bytes + usable_bytes) / page;
-        Geometry {
-            class,
-            guard_bytes,
-            slot_bytes: (pages | 1) * page,
-        }
+        Geometry { class, guard_bytes, slot_bytes: (pages | 1) * page }
     }
 
     /// How far the top of a slot is lowered.
@@ -117,10 +109,7 @@ pub(crate) fn page_bytes() -> usize {
     *PAGE_BYTES.get_or_init(|| {
         // SAFETY: takes and returns plain numbers.
         let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-        assert!(
-            bytes > 0 && (bytes as usize).is_power_of_two(),
-            "page size of {bytes} bytes"
-        );
+        assert!(bytes > 0 && (bytes as usize).is_power_of_two(), "page size of {bytes} bytes");
         bytes as usize
     })
 }

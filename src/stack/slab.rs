@@ -64,12 +64,7 @@ impl Slab {
         home: &'static Mutex<Depot>,
         generation: u32,
     ) -> Slab {
-        Slab {
-            mapping,
-            number,
-            home,
-            generation,
-        }
+        Slab { mapping, number, home, generation }
     }
 
     pub(super) fn bottom(&self, index: u16) -> *mut u8 {
@@ -82,8 +77,7 @@ impl Slab {
 
     /// One past the slot's last byte, colour included.
     pub(super) fn end(&self, index: u16) -> *mut u8 {
-        self.slot(index)
-            .wrapping_add(self.mapping.geometry.slot_bytes)
+        self.slot(index).wrapping_add(self.mapping.geometry.slot_bytes)
     }
 
     pub(super) fn class(&self) -> SizeClass {
@@ -166,12 +160,7 @@ impl Mapping {
         let base = NonNull::new(base.cast::<u8>()).expect("a mapping at address zero");
         // SAFETY: fresh, and as long as said.
         match unsafe { guard::lay(base, slots, geometry, preferred) } {
-            Ok(guard) => Ok(Mapping {
-                base,
-                slots,
-                geometry,
-                guard,
-            }),
+            Ok(guard) => Ok(Mapping { base, slots, geometry, guard }),
             Err(error) => {
                 // SAFETY: our own mapping.
                 unsafe { unmap(base, bytes) };
@@ -225,10 +214,7 @@ impl MapError {
                  where guards need no mappings"
             ),
             MapError::Memory(error) => {
-                format!(
-                    "cannot map a stack of {stack_bytes} bytes: {error}; {}",
-                    memory_remedy()
-                )
+                format!("cannot map a stack of {stack_bytes} bytes: {error}; {}", memory_remedy())
             }
         };
         io::Error::new(io::ErrorKind::OutOfMemory, text)
@@ -237,10 +223,7 @@ impl MapError {
 
 /// Which of the limits it can be that stopped us.
 fn memory_remedy() -> String {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes to our own variable.
     let answer = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
     if answer == 0 && limit.rlim_cur != libc::RLIM_INFINITY {

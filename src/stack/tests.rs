@@ -28,18 +28,12 @@ fn readable(address: usize) -> bool {
     let error = io::Error::last_os_error();
     // SAFETY: our own descriptors.
     unsafe { (libc::close(ends[0]), libc::close(ends[1])) };
-    assert!(
-        written == 1 || error.raw_os_error() == Some(libc::EFAULT),
-        "{error}"
-    );
+    assert!(written == 1 || error.raw_os_error() == Some(libc::EFAULT), "{error}");
     written == 1
 }
 
 fn mappings() -> usize {
-    std::fs::read_to_string("/proc/self/maps")
-        .unwrap()
-        .lines()
-        .count()
+    std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
 }
 
 fn fill(stack: &Stack, bytes: usize) {
@@ -62,27 +56,20 @@ fn size_is_rounded_up_by_at_most_a_quarter() {
     let mut bytes = MINIMUM_BYTES;
     let mut classes = HashSet::new();
     while bytes <= MAXIMUM_BYTES {
-        for wish in [bytes, bytes + 1, bytes * 5 / 4 - 1]
-            .into_iter()
-            .filter(|w| *w <= MAXIMUM_BYTES)
+        for wish in
+            [bytes, bytes + 1, bytes * 5 / 4 - 1].into_iter().filter(|w| *w <= MAXIMUM_BYTES)
         {
             let class = SizeClass::holding(wish).unwrap();
             classes.insert(class.number());
             assert!((class.number() as usize) < SizeClass::COUNT);
-            assert!(
-                class.bytes() >= wish && class.bytes() <= wish + wish / 4,
-                "{wish}"
-            );
+            assert!(class.bytes() >= wish && class.bytes() <= wish + wish / 4, "{wish}");
             assert_eq!(SizeClass::holding(class.bytes()).unwrap(), class);
         }
         bytes += bytes / 7;
     }
     assert_eq!(classes.len(), SizeClass::COUNT);
     assert_eq!(SizeClass::holding(0).unwrap().bytes(), MINIMUM_BYTES);
-    assert_eq!(
-        SizeClass::holding(MAXIMUM_BYTES).unwrap().bytes(),
-        MAXIMUM_BYTES
-    );
+    assert_eq!(SizeClass::holding(MAXIMUM_BYTES).unwrap().bytes(), MAXIMUM_BYTES);
 }
 
 #[test]
@@ -90,9 +77,7 @@ fn absurd_size_is_refused_with_the_largest_that_is_not() {
     for error in [
         StackPool::new(MAXIMUM_BYTES + 1).unwrap_err(),
         pool(64 * KIB).reserve(Some(usize::MAX)).unwrap_err(),
-        StackCache::new(pool(64 * KIB))
-            .reserve(Some(usize::MAX))
-            .unwrap_err(),
+        StackCache::new(pool(64 * KIB)).reserve(Some(usize::MAX)).unwrap_err(),
     ] {
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(error.to_string().contains("1073741824"), "{error}");
@@ -102,15 +87,7 @@ fn absurd_size_is_refused_with_the_largest_that_is_not() {
 
 #[test]
 fn stack_has_the_asked_bytes_whatever_its_colour() {
-    for bytes in [
-        1,
-        16 * KIB,
-        64 * KIB,
-        100 * KIB,
-        128 * KIB,
-        256 * KIB,
-        1 << 20,
-    ] {
+    for bytes in [1, 16 * KIB, 64 * KIB, 100 * KIB, 128 * KIB, 256 * KIB, 1 << 20] {
         let pool = pool(256 * KIB);
         let mut colours = HashSet::new();
         for _ in 0..40 {
@@ -120,11 +97,8 @@ fn stack_has_the_asked_bytes_whatever_its_colour() {
             assert_eq!(stack.top().addr() % 64, 0);
             assert_eq!(stack.bottom().addr() % page_bytes(), 0);
             colours.insert(stack.top().addr() % 1024);
-            let pages = if bytes < 128 * KIB && cfg!(not(target_arch = "riscv64")) {
-                1
-            } else {
-                16
-            };
+            let pages =
+                if bytes < 128 * KIB && cfg!(not(target_arch = "riscv64")) { 1 } else { 16 };
             if page_bytes() == 4096 {
                 assert_eq!(stack.guard().len(), pages * 4096);
             }
@@ -148,14 +122,8 @@ fn every_slot_of_a_slab_has_its_guard() {
     for kind in [guard::best(), GuardKind::Protected] {
         let pool = StackPool::with_guards(64 * KIB, kind).unwrap();
         let stacks: Vec<_> = (0..200).map(|_| pool.reserve(None).unwrap()).collect();
-        stacks
-            .iter()
-            .for_each(|reserved| check_guard(&reserved.stack));
-        let expected = if kind == GuardKind::Protected {
-            pool.stats().mapped_slots
-        } else {
-            0
-        };
+        stacks.iter().for_each(|reserved| check_guard(&reserved.stack));
+        let expected = if kind == GuardKind::Protected { pool.stats().mapped_slots } else { 0 };
         assert_eq!(pool.stats().protected_slots, expected);
     }
 }
@@ -197,10 +165,7 @@ fn promise_is_kept_by_another_worker_and_after_its_own_is_gone() {
     let promises: Vec<_> = (0..300).map(|_| cache.reserve(None).unwrap()).collect();
     drop(cache);
     let mapped = pool.stats().mapped_slots;
-    let stacks: Vec<_> = promises
-        .into_iter()
-        .map(|reserved| other.take(reserved))
-        .collect();
+    let stacks: Vec<_> = promises.into_iter().map(|reserved| other.take(reserved)).collect();
     let tops: HashSet<_> = stacks.iter().map(Stack::top).collect();
     assert_eq!(tops.len(), 300);
     assert_eq!(pool.stats().mapped_slots, mapped);
@@ -248,9 +213,7 @@ fn accounts_balance_under_random_use() {
     let mut taken = HashSet::new();
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = |below: usize| {
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) as usize % below
     };
     for step in 0..60_000 {
@@ -288,9 +251,7 @@ fn accounts_balance_under_random_use() {
         }
     }
     drop(promises);
-    stacks
-        .drain(..)
-        .for_each(|(worker, stack)| caches[worker].give(stack));
+    stacks.drain(..).for_each(|(worker, stack)| caches[worker].give(stack));
     drop(caches);
     assert_eq!(pool.stats().lent_slots(), 0);
 }
@@ -304,11 +265,7 @@ fn trim_gives_the_memory_of_unneeded_stacks_back_and_keeps_guards() {
     let tops: Vec<_> = stacks.iter().map(Stack::top).collect();
     assert!(tops.iter().all(|top| is_resident(page_of(*top))));
     stacks.into_iter().for_each(|stack| cache.give(stack));
-    assert_eq!(
-        cache.trim(),
-        Warm::Needed,
-        "the demand of a moment ago is remembered"
-    );
+    assert_eq!(cache.trim(), Warm::Needed, "the demand of a moment ago is remembered");
     assert!(cache.idle() > 0);
     let mut ticks = 0;
     while cache.trim() != Warm::Nothing {
@@ -321,9 +278,7 @@ fn trim_gives_the_memory_of_unneeded_stacks_back_and_keeps_guards() {
     assert_eq!(pool.stats().cold_slots, pool.stats().mapped_slots);
     assert!(!tops.iter().any(|top| is_resident(page_of(*top))));
     let promises: Vec<_> = (0..500).map(|_| pool.reserve(None).unwrap()).collect();
-    promises
-        .iter()
-        .for_each(|reserved| check_guard(&reserved.stack));
+    promises.iter().for_each(|reserved| check_guard(&reserved.stack));
 }
 
 #[test]
@@ -365,8 +320,7 @@ fn trim_keeps_the_top_page_of_stacks_in_demand() {
 }
 
 fn page_of(top: *mut u8) -> *mut u8 {
-    top.wrapping_sub(1)
-        .map_addr(|address| address & !(page_bytes() - 1))
+    top.wrapping_sub(1).map_addr(|address| address & !(page_bytes() - 1))
 }
 
 #[test]
@@ -394,16 +348,12 @@ fn high_water_is_exact_to_a_word_and_brings_no_page_in() {
 /// Also the proof that a slab's guards cost no mappings, where the kernel can mark them.
 #[test]
 fn many_stacks_take_few_mappings_and_none_after_the_pool() {
-    let output = child::run(
-        "stack::tests::many_stacks_take_few_mappings_and_none_after_the_pool",
-        || {
+    let output =
+        child::run("stack::tests::many_stacks_take_few_mappings_and_none_after_the_pool", || {
             let before = mappings();
             let pool = pool(64 * KIB);
             let stacks: Vec<_> = (0..20_000).map(|_| pool.reserve(None).unwrap()).collect();
-            stacks
-                .iter()
-                .step_by(7)
-                .for_each(|reserved| fill(&reserved.stack, 100));
+            stacks.iter().step_by(7).for_each(|reserved| fill(&reserved.stack, 100));
             let with_stacks = mappings();
             println!("{before} mappings before, {with_stacks} with 20000 stacks");
             if guard::best() == GuardKind::Marked {
@@ -415,35 +365,28 @@ fn many_stacks_take_few_mappings_and_none_after_the_pool() {
             assert!(!readable(bottom));
             let after = mappings();
             assert!(after < before + 10, "{before} -> {after}");
-        },
-    );
+        });
     assert!(output.status.success(), "{}", child::stderr(&output));
 }
 
 #[test]
 fn pool_keeps_slabs_that_have_a_stack_out() {
     // Alone in its process: another test's mapping may take the place of one that is gone.
-    let output = child::run(
-        "stack::tests::pool_keeps_slabs_that_have_a_stack_out",
-        || {
-            let pool = pool(64 * KIB);
-            let cache = StackCache::new(pool.clone());
-            let mut stacks = (0..100)
-                .map(|_| stack(&cache))
-                .collect::<Vec<_>>()
-                .into_iter();
-            let first_slab = stacks.next().unwrap().bottom().addr();
-            let mut second_slab = 0;
-            for stack in stacks {
-                second_slab = stack.bottom().addr();
-                cache.give(stack);
-            }
-            drop(cache);
-            drop(pool);
-            assert!(readable(first_slab));
-            assert!(!readable(second_slab));
-        },
-    );
+    let output = child::run("stack::tests::pool_keeps_slabs_that_have_a_stack_out", || {
+        let pool = pool(64 * KIB);
+        let cache = StackCache::new(pool.clone());
+        let mut stacks = (0..100).map(|_| stack(&cache)).collect::<Vec<_>>().into_iter();
+        let first_slab = stacks.next().unwrap().bottom().addr();
+        let mut second_slab = 0;
+        for stack in stacks {
+            second_slab = stack.bottom().addr();
+            cache.give(stack);
+        }
+        drop(cache);
+        drop(pool);
+        assert!(readable(first_slab));
+        assert!(!readable(second_slab));
+    });
     assert!(output.status.success(), "{}", child::stderr(&output));
 }
 
@@ -465,11 +408,7 @@ fn exhausted_address_space_is_an_error_that_names_the_limit() {
                 }
             };
             // Smaller and smaller slabs use what there is.
-            assert!(
-                stacks.len() * 324 * KIB > 350 << 20,
-                "{} stacks",
-                stacks.len()
-            );
+            assert!(stacks.len() * 324 * KIB > 350 << 20, "{} stacks", stacks.len());
             assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
             let text = error.to_string();
             assert!(text.contains("stack of 262144 bytes"), "{text}");
@@ -502,10 +441,7 @@ fn protected_guards_leave_mappings_to_the_program_and_name_the_sysctl() {
             };
             assert_eq!(stacks.len(), 3001);
             let used = mappings() - before;
-            assert!(
-                (2 * 3001 - 1..=2 * 3001 + 10).contains(&used),
-                "{used} mappings"
-            );
+            assert!((2 * 3001 - 1..=2 * 3001 + 10).contains(&used), "{used} mappings");
             assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
             assert!(error.to_string().contains("vm.max_map_count"), "{error}");
             check_guard(&stacks.last().unwrap().stack);
@@ -513,10 +449,7 @@ fn protected_guards_leave_mappings_to_the_program_and_name_the_sysctl() {
             drop(pool);
             assert!(mappings() < before + 10);
             // The claim on mappings went with the pool.
-            StackPool::with_guards(16 * KIB, GuardKind::Protected)
-                .unwrap()
-                .reserve(None)
-                .unwrap();
+            StackPool::with_guards(16 * KIB, GuardKind::Protected).unwrap().reserve(None).unwrap();
         },
     );
     assert!(output.status.success(), "{}", child::stderr(&output));
@@ -524,17 +457,11 @@ fn protected_guards_leave_mappings_to_the_program_and_name_the_sysctl() {
 
 /// Whether it worked: qemu-user accepts the limit and ignores it.
 fn limit_address_space(bytes: libc::rlim_t) -> bool {
-    let limit = libc::rlimit {
-        rlim_cur: bytes,
-        rlim_max: bytes,
-    };
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     // SAFETY: the kernel reads our own variable.
     let answer = unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) };
     assert_eq!(answer, 0);
-    let mut present = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut present = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes to our own variable.
     let answer = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut present) };
     answer == 0 && present.rlim_cur == bytes
@@ -548,10 +475,7 @@ fn locked_memory_is_guarded_too() {
         // SAFETY: plain numbers.
         if unsafe { libc::mlockall(libc::MCL_FUTURE) } != 0 {
             let error = io::Error::last_os_error();
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "may not lock memory: {error}"
-            );
+            assert!(std::env::var_os("CI").is_none(), "may not lock memory: {error}");
             return eprintln!("skipped: may not lock memory: {error}");
         }
         let reserved = pool.reserve(None).unwrap();
@@ -569,7 +493,9 @@ impl Cpu {
     }
     fn elapsed(&self) -> std::time::Duration {
         let n = Cpu::now().0;
-        std::time::Duration::from_nanos(((n.tv_sec - self.0.tv_sec) * 1_000_000_000 + n.tv_nsec - self.0.tv_nsec) as u64)
+        std::time::Duration::from_nanos(
+            ((n.tv_sec - self.0.tv_sec) * 1_000_000_000 + n.tv_nsec - self.0.tv_nsec) as u64,
+        )
     }
 }
 #[test]
@@ -582,23 +508,13 @@ fn zz_million() {
             .unwrap_or("")
             .to_string()
     }
-    let n: usize = std::env::var("N")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(1_000_000);
-    let kib: usize = std::env::var("KIB")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(64);
+    let n: usize = std::env::var("N").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
+    let kib: usize = std::env::var("KIB").ok().and_then(|n| n.parse().ok()).unwrap_or(64);
     let before = mappings();
     let pool = pool(kib * KIB);
     let cache = StackCache::new(pool.clone());
     let mut stacks = Vec::with_capacity(n);
-    eprintln!(
-        "before: {before} maps {} {}",
-        status("VmPTE"),
-        status("VmRSS")
-    );
+    eprintln!("before: {before} maps {} {}", status("VmPTE"), status("VmRSS"));
     let t = Cpu::now();
     for _ in 0..n {
         let s = stack(&cache);
@@ -615,13 +531,7 @@ fn zz_million() {
         no_touch.as_nanos() as f64 / n as f64,
         touch.as_nanos() as f64 / n as f64
     );
-    eprintln!(
-        "maps {} {} {} {:?}",
-        mappings(),
-        status("VmPTE"),
-        status("VmRSS"),
-        pool.stats()
-    );
+    eprintln!("maps {} {} {} {:?}", mappings(), status("VmPTE"), status("VmRSS"), pool.stats());
     let t = Cpu::now();
     for s in stacks.drain(..) {
         cache.give(s);
@@ -631,10 +541,7 @@ fn zz_million() {
     for _ in 0..n {
         stacks.push(stack(&cache));
     }
-    eprintln!(
-        "reserve+take again {:.1} ns",
-        t.elapsed().as_nanos() as f64 / n as f64
-    );
+    eprintln!("reserve+take again {:.1} ns", t.elapsed().as_nanos() as f64 / n as f64);
     for s in stacks.drain(..) {
         cache.give(s);
     }
@@ -650,22 +557,12 @@ fn zz_million() {
             break;
         }
     }
-    eprintln!(
-        "trim all: {ticks} calls {:?} longest {max:?}; {}",
-        t.elapsed(),
-        status("VmRSS")
-    );
+    eprintln!("trim all: {ticks} calls {:?} longest {max:?}; {}", t.elapsed(), status("VmRSS"));
     drop(stacks);
     drop(cache);
     let t = Cpu::now();
     drop(pool);
-    eprintln!(
-        "drop {:?} maps {} {} {}",
-        t.elapsed(),
-        mappings(),
-        status("VmPTE"),
-        status("VmRSS")
-    );
+    eprintln!("drop {:?} maps {} {} {}", t.elapsed(), mappings(), status("VmPTE"), status("VmRSS"));
 }
 #[test]
 fn zz_warm() {
@@ -678,19 +575,12 @@ fn zz_warm() {
             let s = std::hint::black_box(cache.take(r));
             cache.give(s);
         }
-        eprintln!(
-            "reserve+take+give {:.2} ns",
-            t.elapsed().as_nanos() as f64 / 1e7
-        );
+        eprintln!("reserve+take+give {:.2} ns", t.elapsed().as_nanos() as f64 / 1e7);
     }
 }
 #[test]
 fn zz_create() {
-    for (kib, kind) in [
-        (64, guard::best()),
-        (256, guard::best()),
-        (64, GuardKind::Protected),
-    ] {
+    for (kib, kind) in [(64, guard::best()), (256, guard::best()), (64, GuardKind::Protected)] {
         for round in 0..3 {
             let pool = StackPool::with_guards(kib * KIB, kind).unwrap();
             let n = 20_000;

@@ -60,10 +60,7 @@ impl Checked {
             }
         }
         let next = self.due.keys().next().map(|&(tick, _)| tick);
-        assert!(
-            next.is_none_or(|tick| tick > self.now / TICK),
-            "one is overdue"
-        );
+        assert!(next.is_none_or(|tick| tick > self.now / TICK), "one is overdue");
         // Else timers armed from now on would stand on needlessly coarse levels.
         assert_eq!(self.wheel.elapsed.get(), self.now / TICK);
         popped

@@ -27,10 +27,7 @@ impl Worker {
     fn new() -> Worker {
         let mailbox = registry::claim().unwrap();
         mailbox.doorbell().answer();
-        Worker {
-            mailbox,
-            epoll: Epoll::open(mailbox).unwrap(),
-        }
+        Worker { mailbox, epoll: Epoll::open(mailbox).unwrap() }
     }
 
     fn turn(&self, wait: Wait) -> (Turn, Vec<*const ()>) {
@@ -58,10 +55,7 @@ struct Watched<S: AsFd> {
 
 impl<S: AsFd> Watched<S> {
     fn new(socket: S) -> Watched<S> {
-        Watched {
-            socket,
-            source: Source::take(),
-        }
+        Watched { socket, source: Source::take() }
     }
 
     fn fd(&self) -> RawFd {
@@ -69,10 +63,7 @@ impl<S: AsFd> Watched<S> {
     }
 
     fn register(&self, worker: &Worker) {
-        worker
-            .epoll
-            .register(self.fd(), self.source, false)
-            .unwrap();
+        worker.epoll.register(self.fd(), self.source, false).unwrap();
     }
 
     /// As a coroutine's read waits: after an attempt that had to. False if it should try again.
@@ -84,12 +75,7 @@ impl<S: AsFd> Watched<S> {
 
     fn recv(&self, len: usize) -> io::Result<usize> {
         let mut buffer = vec![0; len];
-        let op = Op::Recv {
-            fd: self.fd(),
-            buffer: buffer.as_mut_ptr(),
-            len,
-            flags: 0,
-        };
+        let op = Op::Recv { fd: self.fd(), buffer: buffer.as_mut_ptr(), len, flags: 0 };
         // SAFETY: the buffer lives until the call is over.
         unsafe { op.attempt(false) }.map(|count| count as usize)
     }
@@ -151,10 +137,7 @@ fn a_short_read_shows_that_the_socket_is_empty() {
     assert_eq!(mine.recv(100).unwrap(), 6);
     read.clear(snapshot);
     assert!(!read.snapshot().is_ready());
-    assert!(
-        read.park(read.snapshot(), ALICE),
-        "waits without another attempt"
-    );
+    assert!(read.park(read.snapshot(), ALICE), "waits without another attempt");
     theirs.write_all(b"x").unwrap();
     assert_eq!(worker.woken(Wait::Forever), [ALICE]);
 }
@@ -171,11 +154,7 @@ fn data_and_its_end_in_one_edge_are_both_seen() {
 
     theirs.write_all(b"bye").unwrap();
     theirs.shutdown(Shutdown::Write).unwrap();
-    let mut entry = libc::pollfd {
-        fd: mine.fd(),
-        events: libc::POLLRDHUP,
-        revents: 0,
-    };
+    let mut entry = libc::pollfd { fd: mine.fd(), events: libc::POLLRDHUP, revents: 0 };
     // SAFETY: the one entry is ours for the call.
     assert_eq!(unsafe { libc::poll(&mut entry, 1, -1) }, 1);
 
@@ -184,10 +163,7 @@ fn data_and_its_end_in_one_edge_are_both_seen() {
     assert!(snapshot.is_ready() && snapshot.is_closed());
     assert_eq!(mine.recv(100).unwrap(), 3);
     mine.source.read.clear(snapshot);
-    assert!(
-        mine.source.read.snapshot().is_ready(),
-        "the end has not been read yet"
-    );
+    assert!(mine.source.read.snapshot().is_ready(), "the end has not been read yet");
     assert_eq!(mine.recv(100).unwrap(), 0);
     assert!(!mine.source.write.snapshot().is_closed(), "half closed");
 }
@@ -204,17 +180,12 @@ fn a_reset_ends_both_directions() {
     mine.register(&worker);
     worker.turn(Wait::Poll);
     assert!(mine.park_reader(ALICE));
-    socket2::SockRef::from(&theirs)
-        .set_linger(Some(std::time::Duration::ZERO))
-        .unwrap();
+    socket2::SockRef::from(&theirs).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     drop(theirs);
     assert_eq!(worker.woken(Wait::Forever), [ALICE]);
     assert!(mine.source.read.snapshot().is_closed());
     assert!(mine.source.write.snapshot().is_closed());
-    assert_eq!(
-        mine.recv(1).unwrap_err().kind(),
-        io::ErrorKind::ConnectionReset
-    );
+    assert_eq!(mine.recv(1).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 }
 
 /// An error event on a datagram socket is not the end: CLOSED kept the reader spinning.
@@ -222,10 +193,7 @@ fn a_reset_ends_both_directions() {
 fn a_refused_datagram_does_not_keep_the_next_read_from_waiting() {
     let worker = Worker::new();
     let mine = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let gone = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     mine.connect(gone).unwrap();
     let mine = Watched::new(mine);
     mine.register(&worker);
@@ -234,10 +202,7 @@ fn a_refused_datagram_does_not_keep_the_next_read_from_waiting() {
     mine.socket.send(b"x").unwrap();
     assert_eq!(worker.woken(Wait::Forever), [ALICE]);
     assert!(mine.source.read.snapshot().is_closed());
-    assert_eq!(
-        mine.recv(1).unwrap_err().kind(),
-        io::ErrorKind::ConnectionRefused
-    );
+    assert_eq!(mine.recv(1).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     assert!(mine.park_reader(ALICE));
 }
 
@@ -271,13 +236,8 @@ fn both_directions_wait_at_a_time() {
 fn events_of_a_source_s_former_descriptor_are_ignored() {
     let worker = Worker::new();
     let mut seed = 0x9e37_79b9_7f4a_7c15;
-    let reused: usize = (0..500)
-        .map(|_| reuse_within_a_batch(&worker, &mut seed))
-        .sum();
-    assert!(
-        reused > 0,
-        "the pool gave other sources each time, so nothing was tested"
-    );
+    let reused: usize = (0..500).map(|_| reuse_within_a_batch(&worker, &mut seed)).sum();
+    assert!(reused > 0, "the pool gave other sources each time, so nothing was tested");
 }
 
 /// How many sources the closed sockets' successors got from them.
@@ -296,9 +256,7 @@ fn reuse_within_a_batch(worker: &Worker, seed: &mut u64) -> usize {
         peers.push(theirs);
         sockets.insert(number, mine);
     }
-    let victims: Vec<usize> = (0..SOCKETS / 2)
-        .map(|_| 1 + random(seed, SOCKETS))
-        .collect();
+    let victims: Vec<usize> = (0..SOCKETS / 2).map(|_| 1 + random(seed, SOCKETS)).collect();
 
     let mut closed: Vec<*const Source> = Vec::new();
     let mut successors = Vec::new();
@@ -326,21 +284,10 @@ fn reuse_within_a_batch(worker: &Worker, seed: &mut u64) -> usize {
 
     for (successor, _) in &successors {
         assert!(!successor.source.read.snapshot().is_ready());
-        assert!(
-            successor.source.read.unpark(ALICE),
-            "woken by its source's former socket"
-        );
+        assert!(successor.source.read.unpark(ALICE), "woken by its source's former socket");
     }
-    assert!(
-        sockets
-            .keys()
-            .all(|number| woken.contains(&waiter(*number))),
-        "nobody is skipped"
-    );
-    successors
-        .iter()
-        .filter(|(mine, _)| closed.contains(&ptr::from_ref(mine.source)))
-        .count()
+    assert!(sockets.keys().all(|number| woken.contains(&waiter(*number))), "nobody is skipped");
+    successors.iter().filter(|(mine, _)| closed.contains(&ptr::from_ref(mine.source))).count()
 }
 
 fn random(seed: &mut u64, below: usize) -> usize {
@@ -362,10 +309,7 @@ fn a_duplicate_keeps_a_registration_that_was_not_removed() {
     let worker = Worker::new();
     let (mine, mut theirs) = UnixStream::pair().unwrap();
     let source = Source::take();
-    worker
-        .epoll
-        .register(mine.as_raw_fd(), source, false)
-        .unwrap();
+    worker.epoll.register(mine.as_raw_fd(), source, false).unwrap();
     let duplicate = mine.try_clone().unwrap();
     worker.turn(Wait::Poll);
     drop(mine);
@@ -381,10 +325,7 @@ fn a_duplicate_is_silent_once_the_source_is_released() {
     let worker = Worker::new();
     let (mine, mut theirs) = UnixStream::pair().unwrap();
     let source = Source::take();
-    worker
-        .epoll
-        .register(mine.as_raw_fd(), source, false)
-        .unwrap();
+    worker.epoll.register(mine.as_raw_fd(), source, false).unwrap();
     let _duplicate = mine.try_clone().unwrap();
     worker.turn(Wait::Poll);
     source.release(mine.as_raw_fd());
@@ -442,19 +383,13 @@ fn a_shared_listener_tells_at_least_one_of_its_workers() {
     let address = listener.local_addr().unwrap();
     let mine = Watched::new(listener);
     let snapshot = mine.source.read.snapshot();
-    assert_eq!(
-        mine.socket.accept().unwrap_err().kind(),
-        io::ErrorKind::WouldBlock
-    );
+    assert_eq!(mine.socket.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     for worker in &workers {
         worker.epoll.register(mine.fd(), mine.source, true).unwrap();
     }
     assert!(mine.source.read.park(snapshot, ALICE));
     let _client = TcpStream::connect(address).unwrap();
-    let woken: Vec<_> = workers
-        .iter()
-        .flat_map(|worker| worker.woken(Wait::Poll))
-        .collect();
+    let woken: Vec<_> = workers.iter().flat_map(|worker| worker.woken(Wait::Poll)).collect();
     assert_eq!(woken, [ALICE], "the source passes the first edge on");
     mine.socket.accept().unwrap();
 }
@@ -463,10 +398,7 @@ fn a_shared_listener_tells_at_least_one_of_its_workers() {
 fn a_regular_file_is_refused_with_the_kernel_s_own_error() {
     let worker = Worker::new();
     let file = Watched::new(std::fs::File::open("/proc/self/exe").unwrap());
-    let error = worker
-        .epoll
-        .register(file.fd(), file.source, false)
-        .unwrap_err();
+    let error = worker.epoll.register(file.fd(), file.source, false).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     assert!(!file.source.is_registered(worker.mailbox.index()));
 }
@@ -483,27 +415,17 @@ fn a_second_source_for_one_descriptor_is_refused() {
     second.release(mine.fd());
     assert!(mine.park_reader(ALICE));
     drop(_theirs);
-    assert_eq!(
-        worker.woken(Wait::Forever),
-        [ALICE],
-        "the first one is as it was"
-    );
+    assert_eq!(worker.woken(Wait::Forever), [ALICE], "the first one is as it was");
 }
 
 #[test]
 fn more_events_than_a_buffer_holds_come_in_one_turn() {
     let worker = Worker::new();
     let (mine, _theirs) = UnixStream::pair().unwrap();
-    let sockets: Vec<_> = (0..EVENTS + 8)
-        .map(|_| Watched::new(mine.try_clone().unwrap()))
-        .collect();
+    let sockets: Vec<_> =
+        (0..EVENTS + 8).map(|_| Watched::new(mine.try_clone().unwrap())).collect();
     for socket in &sockets {
-        assert!(
-            socket
-                .source
-                .write
-                .park(socket.source.write.snapshot(), ALICE)
-        );
+        assert!(socket.source.write.park(socket.source.write.snapshot(), ALICE));
         socket.register(&worker);
     }
     let before = worker.epoll.system_calls();
@@ -516,16 +438,7 @@ fn a_poll_is_one_system_call_and_no_sleep() {
     let worker = Worker::new();
     let before = worker.epoll.system_calls();
     let (turn, woken) = worker.turn(Wait::Poll);
-    assert_eq!(
-        (turn, woken),
-        (
-            Turn {
-                doorbell: false,
-                entered: true
-            },
-            vec![]
-        )
-    );
+    assert_eq!((turn, woken), (Turn { doorbell: false, entered: true }, vec![]));
     assert_eq!(worker.epoll.system_calls() - before, 1);
 }
 
@@ -581,10 +494,7 @@ fn assert_never_early(worker: &Worker) {
 fn a_timed_wait_is_never_early() {
     let worker = Worker::new();
     assert_never_early(&worker);
-    assert!(
-        !PWAIT2_REFUSED.load(Ordering::Relaxed),
-        "this test needs Linux 5.11"
-    );
+    assert!(!PWAIT2_REFUSED.load(Ordering::Relaxed), "this test needs Linux 5.11");
     // A time in the past is a poll, and one beyond all uptimes is a wait.
     assert_eq!(worker.woken(Wait::Until(1)), []);
     worker.mailbox.doorbell().ring();
@@ -622,52 +532,27 @@ fn a_signal_handler_ends_the_turn_without_events() {
         });
         let outcome = worker.turn(Wait::Forever);
         done.store(true, Ordering::Relaxed);
-        assert_eq!(
-            outcome,
-            (
-                Turn {
-                    doorbell: false,
-                    entered: true
-                },
-                vec![]
-            )
-        );
+        assert_eq!(outcome, (Turn { doorbell: false, entered: true }, vec![]));
     });
     assert!(HANDLED.load(Ordering::Relaxed) > 0);
 }
 
 /// Makes one system call fail, for this thread, for good: a seccomp filter of four steps.
 fn refuse(system_call: libc::c_long, errno: i32) {
-    let step = |code: u32, jt, jf, k| libc::sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    };
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let returning = libc::BPF_RET | libc::BPF_K;
     let mut filter = [
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        step(
-            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-            0,
-            1,
-            system_call as u32,
-        ),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, system_call as u32),
         step(returning, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
         step(returning, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_mut_ptr(),
-    };
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: the kernel copies the program during the call.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
         let mode = libc::SECCOMP_MODE_FILTER;
-        assert_eq!(
-            libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program),
-            0
-        );
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program), 0);
     }
 }
 
@@ -678,10 +563,7 @@ fn in_a_child(test: &str, hostile: impl FnOnce()) {
         return hostile();
     }
     let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            &format!("{}::{test}", module_path!().split_once("::").unwrap().1),
-        ])
+        .args(["--exact", &format!("{}::{test}", module_path!().split_once("::").unwrap().1)])
         .env(CHILD, "1")
         .output()
         .unwrap();
@@ -692,35 +574,29 @@ fn in_a_child(test: &str, hostile: impl FnOnce()) {
 
 #[test]
 fn without_epoll_pwait2_a_timed_wait_uses_milliseconds() {
-    in_a_child(
-        "without_epoll_pwait2_a_timed_wait_uses_milliseconds",
-        || {
-            refuse(libc::SYS_epoll_pwait2, libc::EPERM);
-            let worker = Worker::new();
-            let before = worker.epoll.system_calls();
-            worker.turn(Wait::Until(clock::now() + 10_000));
-            assert_eq!(worker.epoll.system_calls() - before, 2, "refused once");
-            worker.turn(Wait::Until(clock::now() + 10_000));
-            assert_eq!(worker.epoll.system_calls() - before, 3, "and remembered");
-            assert_never_early(&worker);
-            let (mine, _theirs) = pair();
-            mine.register(&worker);
-            assert!(mine.source.write.park(mine.source.write.snapshot(), ALICE));
-            assert_eq!(worker.woken(Wait::Until(u64::MAX)), [ALICE]);
-        },
-    );
+    in_a_child("without_epoll_pwait2_a_timed_wait_uses_milliseconds", || {
+        refuse(libc::SYS_epoll_pwait2, libc::EPERM);
+        let worker = Worker::new();
+        let before = worker.epoll.system_calls();
+        worker.turn(Wait::Until(clock::now() + 10_000));
+        assert_eq!(worker.epoll.system_calls() - before, 2, "refused once");
+        worker.turn(Wait::Until(clock::now() + 10_000));
+        assert_eq!(worker.epoll.system_calls() - before, 3, "and remembered");
+        assert_never_early(&worker);
+        let (mine, _theirs) = pair();
+        mine.register(&worker);
+        assert!(mine.source.write.park(mine.source.write.snapshot(), ALICE));
+        assert_eq!(worker.woken(Wait::Until(u64::MAX)), [ALICE]);
+    });
 }
 
 #[test]
 fn an_unknown_epoll_pwait2_is_as_good_as_a_forbidden_one() {
-    in_a_child(
-        "an_unknown_epoll_pwait2_is_as_good_as_a_forbidden_one",
-        || {
-            refuse(libc::SYS_epoll_pwait2, libc::ENOSYS);
-            assert_never_early(&Worker::new());
-            assert!(PWAIT2_REFUSED.load(Ordering::Relaxed));
-        },
-    );
+    in_a_child("an_unknown_epoll_pwait2_is_as_good_as_a_forbidden_one", || {
+        refuse(libc::SYS_epoll_pwait2, libc::ENOSYS);
+        assert_never_early(&Worker::new());
+        assert!(PWAIT2_REFUSED.load(Ordering::Relaxed));
+    });
 }
 
 #[test]
@@ -729,10 +605,7 @@ fn a_used_up_quota_names_its_sysctl() {
         let worker = Worker::new();
         let (mine, _theirs) = pair();
         refuse(libc::SYS_epoll_ctl, libc::ENOSPC);
-        let error = worker
-            .epoll
-            .register(mine.fd(), mine.source, false)
-            .unwrap_err();
+        let error = worker.epoll.register(mine.fd(), mine.source, false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
         assert!(error.to_string().contains("fs.epoll.max_user_watches"));
         assert!(!mine.source.is_registered(worker.mailbox.index()));

@@ -17,12 +17,7 @@ const TRANSFER_MAX: usize = 0x7fff_f000;
 /// The entry for `op`; its user data is for the caller to set.
 pub(super) fn operation(op: &Op, capabilities: Capabilities) -> Entry {
     match *op {
-        Op::Recv {
-            fd,
-            buffer,
-            len,
-            flags,
-        } => opcode::Recv::new(Fd(fd), buffer, transfer_len(len))
+        Op::Recv { fd, buffer, len, flags } => opcode::Recv::new(Fd(fd), buffer, transfer_len(len))
             .flags(flags)
             .ioprio(RECVSEND_POLL_FIRST)
             .build(),
@@ -56,9 +51,8 @@ pub(super) fn accept(
     len: *mut libc::socklen_t,
     poll_first: bool,
 ) -> Entry {
-    let mut entry = opcode::Accept::new(Fd(fd), address.cast(), len)
-        .flags(libc::SOCK_CLOEXEC)
-        .build();
+    let mut entry =
+        opcode::Accept::new(Fd(fd), address.cast(), len).flags(libc::SOCK_CLOEXEC).build();
     if poll_first {
         set_ioprio(&mut entry, ACCEPT_POLL_FIRST);
     }
@@ -67,23 +61,17 @@ pub(super) fn accept(
 
 /// A wake for every write to an eventfd, until its completion lacks the "more" flag.
 pub(super) fn doorbell(fd: i32) -> Entry {
-    opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32)
-        .multi(true)
-        .build()
+    opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).multi(true).build()
 }
 
 /// Cancels the operation that carries `target`; answers only if it could not.
 pub(super) fn cancel(target: u64) -> Entry {
-    opcode::AsyncCancel::new(target)
-        .build()
-        .flags(Flags::SKIP_SUCCESS)
+    opcode::AsyncCancel::new(target).build().flags(Flags::SKIP_SUCCESS)
 }
 
 /// Cancels all that the ring has.
 pub(super) fn cancel_all() -> Entry {
-    opcode::AsyncCancel2::new(CancelBuilder::any().all())
-        .build()
-        .flags(Flags::SKIP_SUCCESS)
+    opcode::AsyncCancel2::new(CancelBuilder::any().all()).build().flags(Flags::SKIP_SUCCESS)
 }
 
 fn transfer_len(len: usize) -> u32 {
@@ -105,19 +93,11 @@ mod tests {
 
     /// The fields `ioprio` and `msg_flags` of the kernel's structure.
     fn fields(op: Op) -> (u16, i32) {
-        let capabilities = Capabilities {
-            accept_poll_first: true,
-            ..Capabilities::default()
-        };
+        let capabilities = Capabilities { accept_poll_first: true, ..Capabilities::default() };
         let entry = operation(&op, capabilities);
         let entry = (&raw const entry).cast::<u8>();
         // SAFETY: both fields lie within the 64 bytes of an entry, suitably aligned.
-        unsafe {
-            (
-                entry.add(2).cast::<u16>().read(),
-                entry.add(28).cast::<i32>().read(),
-            )
-        }
+        unsafe { (entry.add(2).cast::<u16>().read(), entry.add(28).cast::<i32>().read()) }
     }
 
     #[test]
@@ -127,29 +107,13 @@ mod tests {
         let buffer = null_mut();
         let peek = (RECVSEND_POLL_FIRST, libc::MSG_PEEK);
         let quiet = (RECVSEND_POLL_FIRST, libc::MSG_NOSIGNAL);
-        assert_eq!(
-            fields(Op::Recv {
-                fd,
-                buffer,
-                len,
-                flags
-            }),
-            peek
-        );
+        assert_eq!(fields(Op::Recv { fd, buffer, len, flags }), peek);
         assert_eq!(fields(Op::RecvMsg { fd, message, flags }), peek);
         assert_eq!(fields(Op::Send { fd, buffer, len }), quiet);
         assert_eq!(fields(Op::SendMsg { fd, message }), quiet);
-        let accept = Op::Accept {
-            fd,
-            address,
-            len: null_mut(),
-        };
+        let accept = Op::Accept { fd, address, len: null_mut() };
         assert_eq!(fields(accept), (ACCEPT_POLL_FIRST, libc::SOCK_CLOEXEC));
-        let connect = Op::Connect {
-            fd,
-            address: null(),
-            len: 16,
-        };
+        let connect = Op::Connect { fd, address: null(), len: 16 };
         assert_eq!(fields(connect), (0, 0));
         assert_eq!(transfer_len(1 << 40), 0x7fff_f000);
         assert_eq!(transfer_len(0), 0);

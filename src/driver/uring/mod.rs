@@ -226,10 +226,7 @@ impl Uring {
                 break;
             }
         }
-        Turn {
-            doorbell: self.doorbell_rang.take(),
-            entered: self.ring.system_calls() != calls,
-        }
+        Turn { doorbell: self.doorbell_rang.take(), entered: self.ring.system_calls() != calls }
     }
 
     /// Operations whose terminal completion has not come.
@@ -427,8 +424,5 @@ fn fatal(errno: i32) -> ! {
         }
         _ => "the ring does not work any more; set COSOCKET_DRIVER=epoll",
     };
-    panic!(
-        "io_uring_enter: {reason} ({})",
-        io::Error::from_raw_os_error(errno)
-    );
+    panic!("io_uring_enter: {reason} ({})", io::Error::from_raw_os_error(errno));
 }

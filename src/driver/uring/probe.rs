@@ -122,10 +122,7 @@ fn require_operations(ring: &Ring) -> Result<(), Refused> {
         ("POLL_ADD", opcode::PollAdd::CODE),
         ("ASYNC_CANCEL", opcode::AsyncCancel::CODE),
     ];
-    match operations
-        .iter()
-        .find(|(_, code)| !probe.is_supported(*code))
-    {
+    match operations.iter().find(|(_, code)| !probe.is_supported(*code)) {
         Some((name, _)) => Err(refusal::lacks("operation", name)),
         None => Ok(()),
     }
@@ -285,12 +282,7 @@ impl SelfTest<'_> {
 }
 
 fn receive_into(socket: &UnixStream, byte: *mut u8) -> Entry {
-    let receive = Op::Recv {
-        fd: socket.as_raw_fd(),
-        buffer: byte,
-        len: 1,
-        flags: 0,
-    };
+    let receive = Op::Recv { fd: socket.as_raw_fd(), buffer: byte, len: 1, flags: 0 };
     encode::operation(&receive, Capabilities::default())
 }
 
@@ -299,11 +291,7 @@ fn failed(step: &'static str, what: &str) -> Refused {
 }
 
 fn surprise(step: &'static str, cqe: Cqe) -> Refused {
-    let Cqe {
-        user_data,
-        result,
-        flags,
-    } = cqe;
+    let Cqe { user_data, result, flags } = cqe;
     let what = format!("user data {user_data:#x} completed with {result}, flags {flags:#x}");
     refusal::self_test(step, &what)
 }

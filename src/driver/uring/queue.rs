@@ -15,10 +15,7 @@ pub(super) struct SlotQueue {
 
 impl SlotQueue {
     pub(super) const fn new() -> SlotQueue {
-        SlotQueue {
-            first: Cell::new(ptr::null()),
-            last: Cell::new(ptr::null()),
-        }
+        SlotQueue { first: Cell::new(ptr::null()), last: Cell::new(ptr::null()) }
     }
 
     pub(super) fn is_empty(&self) -> bool {

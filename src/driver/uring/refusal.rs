@@ -59,11 +59,7 @@ pub(super) fn setup(errno: i32) -> Refused {
             .to_owned(),
         errno => remedy(errno, "io_uring"),
     };
-    Refused {
-        call: "io_uring_setup",
-        errno,
-        reason,
-    }
+    Refused { call: "io_uring_setup", errno, reason }
 }
 
 /// Another system call failed, while doing what `purpose` says.
@@ -76,11 +72,7 @@ pub(super) fn call(call: &'static str, errno: i32, purpose: &str) -> Refused {
         ),
         errno => format!("failed in `{purpose}`: {}", remedy(errno, call)),
     };
-    Refused {
-        call,
-        errno,
-        reason,
-    }
+    Refused { call, errno, reason }
 }
 
 pub(super) fn lacks(kind: &str, name: &str) -> Refused {
@@ -153,10 +145,7 @@ fn descriptor_limit() -> String {
 }
 
 fn soft_limit(read: impl FnOnce(&mut libc::rlimit) -> i32) -> String {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     match (read(&mut limit), limit.rlim_cur) {
         (0, libc::RLIM_INFINITY) => "unlimited".to_owned(),
         (0, soft) => soft.to_string(),

@@ -34,28 +34,11 @@ pub(super) struct Setup {
 
 /// What to ask for, in the order of falling back where the kernel answers `EINVAL`.
 pub(super) const LADDER: [Setup; 5] = {
-    let all = Setup {
-        no_sqarray: true,
-        defer_taskrun: true,
-        coop_taskrun: true,
-        submit_all: true,
-    };
-    let sqarray = Setup {
-        no_sqarray: false,
-        ..all
-    };
-    let cooperative = Setup {
-        defer_taskrun: false,
-        ..sqarray
-    };
-    let interrupting = Setup {
-        coop_taskrun: false,
-        ..cooperative
-    };
-    let plain = Setup {
-        submit_all: false,
-        ..interrupting
-    };
+    let all = Setup { no_sqarray: true, defer_taskrun: true, coop_taskrun: true, submit_all: true };
+    let sqarray = Setup { no_sqarray: false, ..all };
+    let cooperative = Setup { defer_taskrun: false, ..sqarray };
+    let interrupting = Setup { coop_taskrun: false, ..cooperative };
+    let plain = Setup { submit_all: false, ..interrupting };
     [all, sqarray, cooperative, interrupting, plain]
 };
 
@@ -121,10 +104,7 @@ impl Ring {
     /// Asks the kernel which operations it knows.
     pub(super) fn probe(&self) -> Result<Probe, i32> {
         let mut probe = Probe::new();
-        self.ring
-            .submitter()
-            .register_probe(&mut probe)
-            .map_err(errno)?;
+        self.ring.submitter().register_probe(&mut probe).map_err(errno)?;
         Ok(probe)
     }
 
@@ -170,11 +150,7 @@ impl Ring {
     pub(super) fn pop(&self) -> Option<Cqe> {
         // SAFETY: no other view of the completion queue is alive: each ends in its statement.
         let entry = unsafe { self.ring.completion_shared().next() }?;
-        Some(Cqe {
-            user_data: entry.user_data(),
-            result: entry.result(),
-            flags: entry.flags(),
-        })
+        Some(Cqe { user_data: entry.user_data(), result: entry.result(), flags: entry.flags() })
     }
 
     /// Submits what is staged, runs deferred completions, and sleeps until `minimum`
@@ -253,8 +229,7 @@ impl Ring {
 
     fn register_descriptor(&self) -> Option<u32> {
         // No slot left (a thread has 16), or a kernel that refuses: the descriptor itself works.
-        self.update_descriptor(REGISTER_RING_FDS, u32::MAX, self.ring.as_raw_fd() as u64)
-            .ok()
+        self.update_descriptor(REGISTER_RING_FDS, u32::MAX, self.ring.as_raw_fd() as u64).ok()
     }
 
     /// Registers or unregisters a ring descriptor for this thread; tells its index.
@@ -266,11 +241,7 @@ impl Ring {
             descriptor: u64,
         }
         self.count_call();
-        let mut update = Update {
-            index,
-            reserved: 0,
-            descriptor,
-        };
+        let mut update = Update { index, reserved: 0, descriptor };
         let ring = self.ring.as_raw_fd();
         // SAFETY: `update` is the one `io_uring_rsrc_update` that the call may read and write.
         let result = unsafe {
@@ -295,9 +266,7 @@ impl Drop for Ring {
 
 fn timespec(time: Nanos) -> Timespec {
     const SECOND: Nanos = 1_000_000_000;
-    Timespec::new()
-        .sec(time / SECOND)
-        .nsec((time % SECOND) as u32)
+    Timespec::new().sec(time / SECOND).nsec((time % SECOND) as u32)
 }
 
 fn errno(error: io::Error) -> i32 {

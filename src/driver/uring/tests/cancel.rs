@@ -52,9 +52,7 @@ fn a_turn_does_not_sleep_on_a_cancel_that_found_no_room() {
 fn a_storm_of_cancels_on_a_small_ring() {
     let pairs: Vec<_> = (0..1000).map(|_| unix_pair()).collect();
     let sizes = [(8, 64), (2, 4)];
-    let kinds = LADDER
-        .iter()
-        .flat_map(|&setup| sizes.map(|sizes| (setup, sizes)));
+    let kinds = LADDER.iter().flat_map(|&setup| sizes.map(|sizes| (setup, sizes)));
     for (setup, (entries, completions)) in kinds {
         let bench = Bench::exact(setup, entries, completions);
         let start = |(_, far): &(UnixStream, UnixStream)| bench.start(recv(far, buffer(1)));
@@ -84,13 +82,7 @@ fn a_cancel_of_nothing_does_nothing() {
     near.write_all(b"x").unwrap();
     while bench.turn(Wait::Forever).is_empty() {}
     bench.cancel(slot);
-    assert_eq!(
-        slot.take(),
-        Some(Completion {
-            result: 1,
-            flags: slot.flags.get()
-        })
-    );
+    assert_eq!(slot.take(), Some(Completion { result: 1, flags: slot.flags.get() }));
 
     bench.restart(slot, recv(&far, data));
     bench.turn(Wait::Poll);
@@ -105,10 +97,7 @@ fn an_operation_that_ends_first_takes_its_cancel_off_the_queue() {
     // The kernel ends operations by itself in this mode: completions come without an enter.
     let bench = Bench::exact(LADDER[3], 64, 512);
     let pairs: Vec<_> = (0..3).map(|_| unix_pair()).collect();
-    let slots: Vec<_> = pairs
-        .iter()
-        .map(|(_, far)| bench.start(recv(far, buffer(1))))
-        .collect();
+    let slots: Vec<_> = pairs.iter().map(|(_, far)| bench.start(recv(far, buffer(1)))).collect();
     bench.turn(Wait::Poll);
     for slot in &slots {
         bench.cancel(slot);

@@ -112,20 +112,11 @@ pub(super) fn buffer(len: usize) -> &'static mut [u8] {
 }
 
 pub(super) fn recv(socket: &impl AsRawFd, buffer: &mut [u8]) -> Op {
-    Op::Recv {
-        fd: socket.as_raw_fd(),
-        buffer: buffer.as_mut_ptr(),
-        len: buffer.len(),
-        flags: 0,
-    }
+    Op::Recv { fd: socket.as_raw_fd(), buffer: buffer.as_mut_ptr(), len: buffer.len(), flags: 0 }
 }
 
 pub(super) fn send(socket: &impl AsRawFd, bytes: &'static [u8]) -> Op {
-    Op::Send {
-        fd: socket.as_raw_fd(),
-        buffer: bytes.as_ptr(),
-        len: bytes.len(),
-    }
+    Op::Send { fd: socket.as_raw_fd(), buffer: bytes.as_ptr(), len: bytes.len() }
 }
 
 pub(super) fn unix_pair() -> (UnixStream, UnixStream) {

@@ -117,21 +117,14 @@ fn messages_go_and_come() {
     let outgoing = message(text);
     outgoing.msg_name = to.as_ptr().cast_mut().cast();
     outgoing.msg_namelen = to.len();
-    let sent = bench.run(Op::SendMsg {
-        fd: near.as_raw_fd(),
-        message: outgoing,
-    });
+    let sent = bench.run(Op::SendMsg { fd: near.as_raw_fd(), message: outgoing });
     assert_eq!(sent, 4);
 
     let (data, name) = (buffer(16), buffer(128));
     let incoming = message(data);
     incoming.msg_name = name.as_mut_ptr().cast();
     incoming.msg_namelen = 128;
-    let received = bench.run(Op::RecvMsg {
-        fd: far.as_raw_fd(),
-        message: incoming,
-        flags: 0,
-    });
+    let received = bench.run(Op::RecvMsg { fd: far.as_raw_fd(), message: incoming, flags: 0 });
     assert_eq!((received, &data[..4]), (4, &b"dgra"[..]));
     let from = SockAddr::from(near.local_addr().unwrap());
     assert_eq!(incoming.msg_namelen, from.len());
@@ -213,21 +206,14 @@ fn connect_succeeds_and_is_refused() {
 }
 
 pub(super) fn connect(socket: &Socket, to: &'static SockAddr) -> Op {
-    Op::Connect {
-        fd: socket.as_raw_fd(),
-        address: to.as_ptr().cast(),
-        len: to.len(),
-    }
+    Op::Connect { fd: socket.as_raw_fd(), address: to.as_ptr().cast(), len: to.len() }
 }
 
 #[test]
 fn poll_tells_the_ready_mask() {
     let bench = Bench::open(64);
     let (mut near, far) = unix_pair();
-    let poll = |events| Op::Poll {
-        fd: far.as_raw_fd(),
-        events,
-    };
+    let poll = |events| Op::Poll { fd: far.as_raw_fd(), events };
     let both = i32::from(libc::POLLIN | libc::POLLOUT);
     assert_eq!(bench.run(poll(libc::POLLOUT)), i32::from(libc::POLLOUT));
     let slot = bench.start(poll(libc::POLLIN));
@@ -242,10 +228,7 @@ fn poll_tells_the_ready_mask() {
 #[test]
 fn a_bad_descriptor_is_a_result() {
     let bench = Bench::open(64);
-    let op = Op::Poll {
-        fd: -1,
-        events: libc::POLLIN,
-    };
+    let op = Op::Poll { fd: -1, events: libc::POLLIN };
     assert_eq!(bench.run(op), -libc::EBADF);
 }
 

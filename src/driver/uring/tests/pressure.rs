@@ -55,10 +55,7 @@ fn an_overflowing_completion_queue_loses_nothing() {
         assert_eq!(bench.finish_all(), 300);
         assert!(slots.iter().all(|slot| slot.take().unwrap().result == 1));
         let counters = bench.uring.counters();
-        assert!(
-            counters.overflows > 0,
-            "no overflow: the test tests nothing"
-        );
+        assert!(counters.overflows > 0, "no overflow: the test tests nothing");
         assert_eq!(counters.stale, 0);
         doorbell_still_wakes(&bench);
     }
@@ -115,10 +112,7 @@ fn a_turn_goes_on_after_a_short_submission() {
     unsafe { (&raw mut bad).cast::<u16>().add(1).write(0x7fff) };
     // SAFETY: the entry points to nothing. Completions of "cancel all" are passed over.
     assert!(unsafe {
-        bench
-            .uring
-            .ring
-            .push(&bad.user_data(crate::driver::uring::user_data::CANCEL_ALL))
+        bench.uring.ring.push(&bad.user_data(crate::driver::uring::user_data::CANCEL_ALL))
     });
     let (near, _far) = unix_pair();
     let (fd, events) = (near.as_raw_fd(), libc::POLLOUT);
@@ -130,10 +124,7 @@ fn a_turn_goes_on_after_a_short_submission() {
 fn completions_reaped_by_a_start_are_reported_once_and_before_any_sleep() {
     let bench = Bench::exact(LADDER[0], 2, 4);
     let (near, _far) = unix_pair();
-    let poll = Op::Poll {
-        fd: near.as_raw_fd(),
-        events: libc::POLLOUT,
-    };
+    let poll = Op::Poll { fd: near.as_raw_fd(), events: libc::POLLOUT };
     let slots: Vec<_> = (0..20).map(|_| bench.start(poll)).collect();
     let reaped = |slot: &&&OpSlot| slot.state.get() == OpState::Reaped;
     assert!(slots.iter().filter(reaped).count() > 0);
@@ -152,10 +143,7 @@ fn completions_reaped_by_a_start_are_reported_once_and_before_any_sleep() {
 fn a_callback_may_start_the_next_operation() {
     let bench = Bench::exact(LADDER[0], 2, 4);
     let (near, _far) = unix_pair();
-    let poll = Op::Poll {
-        fd: near.as_raw_fd(),
-        events: libc::POLLOUT,
-    };
+    let poll = Op::Poll { fd: near.as_raw_fd(), events: libc::POLLOUT };
     for _ in 0..10 {
         bench.start(poll);
     }
@@ -177,10 +165,7 @@ fn should_submit_counts_what_is_staged() {
     let bench = Bench::open(64);
     let (near, _far) = unix_pair();
     bench.turn(Wait::Poll);
-    let poll = Op::Poll {
-        fd: near.as_raw_fd(),
-        events: libc::POLLOUT,
-    };
+    let poll = Op::Poll { fd: near.as_raw_fd(), events: libc::POLLOUT };
     for _ in 0..15 {
         bench.start(poll);
     }

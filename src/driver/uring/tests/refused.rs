@@ -64,10 +64,7 @@ fn seccomp_forbids_only_enter() {
         forbid(libc::SYS_io_uring_enter, libc::EPERM);
     });
     assert!(answer.starts_with("io_uring_enter: "), "{answer}");
-    assert!(
-        answer.contains("`no-operation`") && answer.contains("seccomp"),
-        "{answer}"
-    );
+    assert!(answer.contains("`no-operation`") && answer.contains("seccomp"), "{answer}");
 }
 
 #[test]
@@ -97,10 +94,7 @@ fn no_locked_memory() {
     // Before Linux 6.14 rings were not counted.
     if !answer.starts_with("works, ") {
         assert!(answer.starts_with("io_uring_setup: "), "{answer}");
-        assert!(
-            answer.contains("RLIMIT_MEMLOCK, which is 0 bytes"),
-            "{answer}"
-        );
+        assert!(answer.contains("RLIMIT_MEMLOCK, which is 0 bytes"), "{answer}");
     }
 }
 
@@ -115,11 +109,7 @@ fn little_locked_memory_makes_a_small_ring() {
         let is_plausible = answer.starts_with("works, ") || answer.contains("RLIMIT_MEMLOCK");
         return assert!(is_plausible, "{answer}");
     }
-    let entries: u32 = answer
-        .strip_prefix("works, ")
-        .expect(&answer)
-        .parse()
-        .unwrap();
+    let entries: u32 = answer.strip_prefix("works, ").expect(&answer).parse().unwrap();
     assert!((8..=256).contains(&entries), "{answer}");
 }
 
@@ -135,33 +125,16 @@ fn no_descriptors_left() {
 
 /// The kernel answers `call` with `errno` on this thread from now on.
 pub(super) fn forbid(call: libc::c_long, errno: i32) {
-    let statement = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    };
+    let statement =
+        |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut filter = [
         // The number of the system call is the first word of what a filter sees.
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        statement(
-            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-            call as u32,
-            0,
-            1,
-        ),
-        statement(
-            libc::BPF_RET | libc::BPF_K,
-            libc::SECCOMP_RET_ERRNO | errno as u32,
-            0,
-            0,
-        ),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call as u32, 0, 1),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32, 0, 0),
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
     ];
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_mut_ptr(),
-    };
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: the program points to a filter of its length; both outlive the calls.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
@@ -171,10 +144,7 @@ pub(super) fn forbid(call: libc::c_long, errno: i32) {
 }
 
 fn limit(resource: i32, value: u64) {
-    let limit = libc::rlimit {
-        rlim_cur: value,
-        rlim_max: value,
-    };
+    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
     // SAFETY: `limit` may be read.
     assert_eq!(unsafe { libc::setrlimit(resource as _, &limit) }, 0);
 }

@@ -11,9 +11,7 @@ use crate::clock;
 use crate::driver::Turn;
 
 fn plain_turn(bench: &Bench, wait: Wait) -> Turn {
-    bench
-        .uring
-        .turn(wait, &mut |_| panic!("nothing was started"))
+    bench.uring.turn(wait, &mut |_| panic!("nothing was started"))
 }
 
 /// Rings the doorbell each time this thread has fallen asleep, until dropped.
@@ -193,10 +191,7 @@ fn signals_end_a_turn_and_no_operation() {
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = ignore as *const () as usize;
-        assert_eq!(
-            libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut()),
-            0
-        );
+        assert_eq!(libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut()), 0);
     }
     for &setup in &LADDER {
         let bench = Bench::exact(setup, 8, 64);
@@ -271,10 +266,7 @@ fn a_forked_child_leaves_the_ring_to_its_parent() {
     let mut status = 0;
     // SAFETY: `status` may be written.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-    assert!(
-        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7,
-        "{status:#x}"
-    );
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "{status:#x}");
     assert_eq!(slot.state.get(), OpState::InFlight);
     near.write_all(b"x").unwrap();
     assert_eq!(bench.finish(slot).result, 1);
