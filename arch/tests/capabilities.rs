@@ -64,23 +64,14 @@ fn a_suspended_stack_can_be_found_and_read() {
     coroutine.resume(0);
     let registers = coroutine.context.registers().expect("it is suspended");
     let (top, bottom) = coroutine.stack.bounds();
-    assert!(
-        (bottom.addr()..top.addr()).contains(&registers.sp),
-        "{registers:x?}"
-    );
+    assert!((bottom.addr()..top.addr()).contains(&registers.sp), "{registers:x?}");
 
     // SAFETY: takes any address.
     let enclosing =
         |pc: usize| unsafe { _Unwind_FindEnclosingFunction(ptr::without_provenance(pc)) as usize };
-    assert_eq!(
-        enclosing(registers.pc),
-        rest_innermost as *const () as usize
-    );
+    assert_eq!(enclosing(registers.pc), rest_innermost as *const () as usize);
     // The return addresses of its callers follow above the stack pointer, in order.
-    let mut callers = vec![
-        start as *const () as usize,
-        rest_outermost as *const () as usize,
-    ];
+    let mut callers = vec![start as *const () as usize, rest_outermost as *const () as usize];
     let mut slot = registers.sp;
     while slot < top.addr() && !callers.is_empty() {
         // SAFETY: inside the stack, which is mapped and at rest.
@@ -112,24 +103,12 @@ fn a_backtrace_of_a_suspended_one_shows_its_frames() {
     coroutine.resume(0);
     // SAFETY: it is suspended, on this thread.
     unsafe { walk(coroutine.context(), capture_into, data) };
-    let frames = [
-        "capture_into",
-        "::walk",
-        "rest_innermost",
-        "rest_outermost",
-        "::root",
-    ];
+    let frames = ["capture_into", "::walk", "rest_innermost", "rest_outermost", "::root"];
     let mut rest = text.as_str();
     for frame in frames {
-        let (_, after) = rest
-            .split_once(frame)
-            .unwrap_or_else(|| panic!("{frame}: {text}"));
+        let (_, after) = rest.split_once(frame).unwrap_or_else(|| panic!("{frame}: {text}"));
         rest = after;
     }
-    assert_eq!(
-        rest.lines().filter(|line| line.contains(": ")).count(),
-        0,
-        "{text}"
-    );
+    assert_eq!(rest.lines().filter(|line| line.contains(": ")).count(), 0, "{text}");
     assert_eq!(coroutine.resume(1), 5);
 }
