@@ -59,6 +59,8 @@ mod worker;
 #[allow(unsafe_code)]
 pub mod net;
 #[allow(unsafe_code)]
+pub mod signal;
+#[allow(unsafe_code)]
 pub mod thread;
 
 use std::fmt;
