@@ -280,6 +280,7 @@ impl<'a, T> Handle<'a, T> {
     }
 
     pub(crate) fn join(self) -> Result<T> {
+        let _shield = Shield::where_nothing_unwinds();
         if !self.packet.identity().wait_done(false) {
             // Detaches the other one, as unwinding past its handle would.
             drop(self);
@@ -450,6 +451,7 @@ pub fn sleep_until(deadline: Instant) {
 }
 
 fn sleep_until_nanos(deadline: clock::Nanos) {
+    let _shield = Shield::where_nothing_unwinds();
     let worker = current::worker().expect("asked for by a coroutine");
     loop {
         match wait::suspend(worker, Reason::SLEEP, Some(deadline), false) {
