@@ -43,10 +43,7 @@ impl World {
         self.buffered.fetch_add(1, Ordering::Relaxed);
         if let Some(waiter) = self.readiness.event(edge) {
             assert_eq!(waiter, READER);
-            assert!(
-                self.block.load(Ordering::Relaxed),
-                "woken before it is known to wait"
-            );
+            assert!(self.block.load(Ordering::Relaxed), "woken before it is known to wait");
             self.woken.swap(true, Ordering::Relaxed);
         }
     }

@@ -135,17 +135,9 @@ mod tests {
     #[test]
     fn the_next_descriptor_starts_as_unknown() {
         let source = Source::take();
-        assert!(
-            source
-                .read
-                .park(source.read.snapshot(), std::ptr::without_provenance(64))
-        );
+        assert!(source.read.park(source.read.snapshot(), std::ptr::without_provenance(64)));
         source.read.event(Edge::Closed);
-        assert!(
-            source
-                .write
-                .park(source.write.snapshot(), std::ptr::without_provenance(64))
-        );
+        assert!(source.write.park(source.write.snapshot(), std::ptr::without_provenance(64)));
         assert!(source.write.unpark(std::ptr::without_provenance(64)));
         source.release(-1);
         for direction in [&source.read, &source.write] {
