@@ -106,9 +106,8 @@ fn a_turn_that_reaps_while_it_makes_room_does_not_sleep() {
 fn a_turn_goes_on_after_a_short_submission() {
     let bench = Bench::exact(LADDER[4], 8, 64);
     bench.turn(Wait::Poll);
-    let mut bad =
-        crate::driver::uring::encode::accept(-1, std::ptr::null_mut(), std::ptr::null_mut(), true);
-    // SAFETY: bytes 2 and 3 of an entry are `ioprio`; no accept has such flags.
+    let mut bad = crate::driver::uring::encode::doorbell(-1);
+    // SAFETY: bytes 2 and 3 of an entry are `ioprio`; no poll has such flags.
     unsafe { (&raw mut bad).cast::<u16>().add(1).write(0x7fff) };
     // SAFETY: the entry points to nothing. Completions of "cancel all" are passed over.
     assert!(unsafe {
@@ -160,35 +159,6 @@ fn a_callback_may_start_the_next_operation() {
     assert_eq!(bench.uring.counters().completed, 510);
 }
 
-#[test]
-fn should_submit_counts_what_is_staged() {
-    let bench = Bench::open(64);
-    let (near, _far) = unix_pair();
-    bench.turn(Wait::Poll);
-    let poll = Op::Poll { fd: near.as_raw_fd(), events: libc::POLLOUT };
-    for _ in 0..15 {
-        bench.start(poll);
-    }
-    assert!(!bench.uring.should_submit());
-    bench.start(poll);
-    assert!(bench.uring.should_submit());
-    assert_eq!(bench.finish_all(), 16);
-    assert!(!bench.uring.should_submit());
-}
-
-/// Runs `test` on a thread for which the kernel answers every further enter with `errno`.
-fn where_enter_fails(errno: i32, test: impl FnOnce(&Bench) + Send + 'static) -> thread::Result<()> {
-    let thread = thread::spawn(move || {
-        // Leaked: it cannot drain without entering.
-        let bench = mem::ManuallyDrop::new(Bench::exact(LADDER[0], 2, 4));
-        forbid(libc::SYS_io_uring_enter, errno);
-        test(&bench);
-    });
-    thread.join()
-}
-
-/// A kernel without memory for requests takes no entries. Starts must neither hang nor fail, and
-/// turns must come back.
 #[test]
 fn a_kernel_that_takes_nothing_makes_operations_end_with_eagain() {
     for errno in [libc::EAGAIN, libc::EBUSY] {
