@@ -3,6 +3,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::advice::is_resident;
+use super::guard::GuardKind;
+use super::pool::StackStats;
 use super::size::{Geometry, MAXIMUM_BYTES, MINIMUM_BYTES, SizeClass, page_bytes};
 use super::*;
 use crate::child;
