@@ -159,6 +159,19 @@ fn a_callback_may_start_the_next_operation() {
     assert_eq!(bench.uring.counters().completed, 510);
 }
 
+/// Runs `test` on a thread for which the kernel answers every further enter with `errno`.
+fn where_enter_fails(errno: i32, test: impl FnOnce(&Bench) + Send + 'static) -> thread::Result<()> {
+    let thread = thread::spawn(move || {
+        // Leaked: it cannot drain without entering.
+        let bench = mem::ManuallyDrop::new(Bench::exact(LADDER[0], 2, 4));
+        forbid(libc::SYS_io_uring_enter, errno);
+        test(&bench);
+    });
+    thread.join()
+}
+
+/// A kernel without memory for requests takes no entries. Starts must neither hang nor fail, and
+/// turns must come back.
 #[test]
 fn a_kernel_that_takes_nothing_makes_operations_end_with_eagain() {
     for errno in [libc::EAGAIN, libc::EBUSY] {
