@@ -166,9 +166,11 @@ impl Worker {
     /// Lets every other ready coroutine go first.
     pub(crate) fn yield_now(&self) {
         let me = self.current();
+        let parked = self.park_unwinding(me);
         me.stage.set(Stage::Ready);
         self.ready.push(me);
         self.give_way(me);
+        self.unpark_unwinding(me, parked);
     }
 
     fn give_way(&self, me: &'static Coroutine) {
@@ -203,7 +205,7 @@ impl Worker {
                 return Some(block);
             }
         }
-        self.fresh_next.set(!self.fresh.is_empty());
+        self.fresh_next.set(!self.fresh.is_empty() || self.runtime.has_surplus());
         self.ready.pop()
     }
 
@@ -218,12 +220,13 @@ impl Worker {
     }
 
     /// Every call that might wait comes through here first: after a run of calls that did not,
-    /// others get their turn.
+    /// the loop gets its turn, and with it the timers, the driver and all that is ready.
     #[inline]
     pub(crate) fn charge(&self) {
         let streak = self.streak.get() + 1;
         self.streak.set(streak);
         if streak > STREAK_BUDGET {
+            self.budget.set(0);
             self.yield_now();
         }
     }
@@ -247,6 +250,18 @@ impl Worker {
     /// Bookkeeping at the start of a wait; true if `me` parks in mid-unwind.
     pub(crate) fn enter_wait_of(&self, me: &Coroutine) -> bool {
         self.outside_waits.set(self.outside_waits.get() + me.reason().ends_by_itself() as usize);
+        self.park_unwinding(me)
+    }
+
+    pub(crate) fn leave_wait_of(&self, me: &Coroutine, parked_unwinding: bool) {
+        self.outside_waits.set(self.outside_waits.get() - me.reason().ends_by_itself() as usize);
+        me.set_reason(Reason::NONE);
+        self.unpark_unwinding(me, parked_unwinding);
+    }
+
+    /// std's count of panics is the thread's. Whoever leaves the processor in mid-unwind leaves
+    /// it standing, and says so, for the others to ignore it.
+    fn park_unwinding(&self, me: &Coroutine) -> bool {
         let unwinding =
             std::thread::panicking() && (self.parked_unwinding.get() == 0 || me.unwinding.get());
         if unwinding {
@@ -256,9 +271,7 @@ impl Worker {
         unwinding
     }
 
-    pub(crate) fn leave_wait_of(&self, me: &Coroutine, parked_unwinding: bool) {
-        self.outside_waits.set(self.outside_waits.get() - me.reason().ends_by_itself() as usize);
-        me.set_reason(Reason::NONE);
+    fn unpark_unwinding(&self, me: &Coroutine, parked_unwinding: bool) {
         if parked_unwinding {
             self.parked_unwinding.set(self.parked_unwinding.get() - 1);
             if self.parked_unwinding.get() == 0 {
@@ -433,7 +446,7 @@ impl Worker {
                 self.make_ready(block);
             });
         }
-        if self.runtime.wants_report(self.index) {
+        if self.runtime.take_report(self.index) {
             self.report_waits();
         }
     }
@@ -458,9 +471,10 @@ impl Worker {
         if busy || self.runtime.has_surplus() || !self.mailbox.prepare_sleep() {
             return Wait::Poll;
         }
-        // Looked at again after the mailbox was marked: a stop or a surplus that came before the
-        // mark rings nobody, one that comes after rings us.
-        if self.runtime.has_surplus() || (self.runtime.is_stopping() && !self.cancelled_all.get()) {
+        // Looked at again after the mailbox was marked: what came before the mark rang nobody,
+        // what comes after rings us.
+        let stop = self.is_over() || self.runtime.is_stopping() && !self.cancelled_all.get();
+        if stop || self.runtime.has_surplus() || self.runtime.has_report(self.index) {
             self.mailbox.wake_up();
             return Wait::Poll;
         }
@@ -504,7 +518,8 @@ impl Worker {
 
     /// Whether the block is this worker's, and everything in it this thread's to touch.
     fn is_home_of(&self, block: &Coroutine) -> bool {
-        block.home.load(Ordering::Relaxed) == self.mailbox.index() as u32
+        // Acquire: of a block that another thread has placed here, we may read the rest.
+        block.home.load(Ordering::Acquire) == self.mailbox.index() as u32
     }
 
     fn for_each_started(&self, mut f: impl FnMut(&'static Coroutine)) {
