@@ -392,11 +392,13 @@ pub fn park_timeout(timeout: Duration) {
 fn park_coroutine(deadline: Option<clock::Nanos>) {
     let worker = current::worker().expect("asked for by a coroutine");
     let me = worker.current();
-    while !me.signals.take_unparked() {
+    // Both: two tokens are one.
+    let take_token = || me.unparked.replace(false) | me.signals.take_unparked();
+    while !take_token() {
         match wait::suspend(worker, Reason::PARK, deadline, false) {
             Signal::Wake => {}
             Signal::TimedOut => {
-                me.signals.take_unparked();
+                take_token();
                 return;
             }
             Signal::Cancelled => return raise_where_possible(),

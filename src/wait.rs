@@ -411,14 +411,14 @@ impl Chosen {
 
 /// Keeps cancels away from the current coroutine while it lives.
 pub(crate) struct Shield {
-    cell: Option<&'static Cell<u32>>,
+    cell: Option<&'static Cell<u16>>,
 }
 
 impl Shield {
     pub(crate) fn raise() -> Shield {
         let cell = current::worker().map(|worker| &worker.current().shield);
         if let Some(cell) = cell {
-            cell.set(cell.get() + 1);
+            cell.set(cell.get().checked_add(1).expect("shields nested too deep"));
         }
         Shield { cell }
     }

@@ -564,9 +564,11 @@ pub(crate) fn signal(coroutine: &'static Coroutine, generation: u32, bits: u32) 
         && coroutine.signals.generation() == generation
         && coroutine.stage.get() != Stage::Unstarted
     {
-        let sticky = bits & (CANCELLED | UNPARKED);
-        if sticky != 0 {
-            coroutine.signals.record(sticky);
+        if bits & UNPARKED != 0 {
+            coroutine.unparked.set(true);
+        }
+        if bits & CANCELLED != 0 {
+            coroutine.signals.record(CANCELLED);
         }
         worker.make_ready(coroutine);
         return;
