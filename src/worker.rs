@@ -295,6 +295,8 @@ impl Worker {
             unreachable!("an unstarted coroutine has a stack promised");
         };
         let stack = self.stacks.take(reserved);
+        #[cfg(cosocket_asan)]
+        crate::sanitizer::renew(&stack);
         // SAFETY: the stack is nobody else's, and `root` leaves it only by `arch::exit`.
         unsafe {
             arch::init(
@@ -313,11 +315,11 @@ impl Worker {
         next.stage.set(Stage::Running);
         self.current.set(next);
         #[cfg(cosocket_asan)]
-        let fiber = self.loop_fiber.leave_for(next);
+        self.loop_fiber.leave_for(next);
         // SAFETY: `next` was taken from a queue, so it is suspended or fresh, and ours.
         unsafe { arch::resume(self.loop_context.get(), next.context.get(), 0) };
         #[cfg(cosocket_asan)]
-        fiber.arrive();
+        self.loop_fiber.arrive();
         if let Some(finished) = self.finished.take() {
             self.clear_away(finished);
         }
@@ -325,11 +327,11 @@ impl Worker {
 
     fn switch(&self, me: &'static Coroutine, next: &'static Coroutine) {
         #[cfg(cosocket_asan)]
-        crate::sanitizer::leave(me, next);
+        crate::sanitizer::leave(&me.fake_stack, next);
         // SAFETY: `me` runs on this stack; `next` came from a queue, so it is suspended or fresh.
         unsafe { arch::switch(me.context.get(), next.context.get(), 0) };
         #[cfg(cosocket_asan)]
-        crate::sanitizer::arrive(me);
+        crate::sanitizer::arrive(&me.fake_stack);
     }
 
     fn to_loop(&self, me: &'static Coroutine) {
@@ -338,7 +340,7 @@ impl Worker {
         // SAFETY: `me` runs on this stack, and the loop is suspended in `resume`.
         unsafe { arch::suspend(me.context.get(), self.loop_context.get(), 0) };
         #[cfg(cosocket_asan)]
-        crate::sanitizer::arrive(me);
+        crate::sanitizer::arrive(&me.fake_stack);
     }
 
     /// Leaves a finished coroutine's stack for good.
