@@ -169,7 +169,7 @@ impl Uring {
         debug_assert!(matches!(this.state.get(), OpState::Idle | OpState::Done));
         this.state.set(OpState::InFlight);
         self.in_flight.set(self.in_flight.get() + 1);
-        let entry = encode::operation(op, self.capabilities).user_data(user_data::of(this));
+        let entry = encode::operation(op).user_data(user_data::of(this));
         // SAFETY: the caller keeps what the entry points to.
         if !unsafe { self.stage(&entry) } {
             self.land(this, -libc::EAGAIN, 0, OpState::Reaped);
