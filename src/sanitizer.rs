@@ -102,12 +102,25 @@ pub(crate) fn arrive_first() {
     }
 }
 
-/// Forgets the frames that the last coroutine left on `stack`: they never returned, so the
-/// sanitizer still has the places between their locals down as forbidden.
-pub(crate) fn renew(stack: &Stack) {
-    let bytes = stack.top().addr() - stack.bottom().addr();
+/// Forbids the use of what the last coroutine left on `stack`: a pointer that still leads there,
+/// say from a list of waiters, is a bug of ours.
+pub(crate) fn retire(stack: &Stack) {
     // SAFETY: only what the sanitizer thinks of the memory changes; nobody runs on it.
-    unsafe { __asan_unpoison_memory_region(stack.bottom().cast(), bytes) };
+    unsafe { __asan_poison_memory_region(outermost(stack), OUTERMOST_BYTES) };
+}
+
+/// Allows what `retire` forbade, and what the last coroutine's outermost frames did: those never
+/// returned. All the others did, or were unwound, and are forgotten.
+pub(crate) fn renew(stack: &Stack) {
+    // SAFETY: as in `retire`.
+    unsafe { __asan_unpoison_memory_region(outermost(stack), OUTERMOST_BYTES) };
+}
+
+/// As much as the smallest stack has. More would cost: the sanitizer's own memory is touched.
+const OUTERMOST_BYTES: usize = 16 << 10;
+
+fn outermost(stack: &Stack) -> *const c_void {
+    stack.top().wrapping_sub(OUTERMOST_BYTES).cast()
 }
 
 fn bounds(coroutine: &Coroutine) -> (*const c_void, usize) {
@@ -129,5 +142,6 @@ unsafe extern "C" {
         old_bottom: *mut *const c_void,
         old_bytes: *mut usize,
     );
+    fn __asan_poison_memory_region(start: *const c_void, bytes: usize);
     fn __asan_unpoison_memory_region(start: *const c_void, bytes: usize);
 }

@@ -362,6 +362,8 @@ impl Worker {
         let frames = unsafe { std::mem::replace(&mut *block.frames.get(), Frames::None) };
         match frames {
             Frames::Stack(stack) => {
+                #[cfg(cosocket_asan)]
+                crate::sanitizer::retire(&stack);
                 self.stacks.give(stack);
                 self.trim_at.set(self.trim_at.get().min(self.now.get() + TRIM_PERIOD));
             }
