@@ -30,6 +30,7 @@ use std::thread;
 
 use crate::arch;
 use crate::clock::Nanos;
+use crate::current;
 use crate::driver::OpSlot;
 use crate::local::Locals;
 use crate::mailbox::Signals;
@@ -203,11 +204,24 @@ pub(crate) unsafe fn run_to_end(coroutine: &Coroutine) {
     unsafe { packet.run(coroutine) };
     // SAFETY: owner only. Destructors may suspend and may use other locals.
     unsafe { Locals::destroy(&coroutine.locals) };
+    // SAFETY: this is the stack we run on, until the coroutine has exited.
+    let stack_used = unsafe { stack_high_water(coroutine) };
     // SAFETY: the result is in place and this is its only completion.
-    unsafe { packet.complete() };
+    unsafe { packet.complete(stack_used) };
     // SAFETY: owner only; `packet` is not used below. Should this be the last reference, only the
     // identity is left in it: the result was taken, or dropped by whoever came second.
     drop(unsafe { (*coroutine.packet.get()).take() });
+}
+
+/// How deep the stack of the running coroutine was used, where the runtime measures that; else 0.
+unsafe fn stack_high_water(coroutine: &Coroutine) -> usize {
+    let measures = current::worker().is_some_and(|worker| worker.runtime.measures_stacks);
+    // SAFETY: owner only.
+    match unsafe { &*coroutine.frames.get() } {
+        // SAFETY: it is the caller's own stack.
+        Frames::Stack(stack) if measures => unsafe { stack.high_water() },
+        _ => 0,
+    }
 }
 
 /// What handles know of a coroutine, for as long as they live.
@@ -230,6 +244,9 @@ unsafe impl Sync for Identity {}
 const DONE: u32 = 1;
 /// `Identity::progress`: no handle will ask for the result.
 const DETACHED: u32 = 2;
+/// `Identity::progress`: above the flags, the stack used, in units of four bytes. A stack has at
+/// most 1 GiB, so 30 bits are enough.
+const STACK_USED_SHIFT: u32 = 2;
 
 /// Boxed once more than needed: most coroutines have no name, and those pay one word for it.
 struct Name(Box<str>);
@@ -241,6 +258,11 @@ impl Identity {
 
     pub(crate) fn is_done(&self) -> bool {
         self.progress.load(Ordering::Acquire) & DONE != 0
+    }
+
+    /// The stack used, in bytes; 0 when the coroutine goes on, or was not measured.
+    pub(crate) fn stack_used_bytes(&self) -> usize {
+        (self.progress.load(Ordering::Acquire) >> STACK_USED_SHIFT) as usize * 4
     }
 
     /// Waits for the result to be in place. A coroutine suspends, a plain thread blocks.
@@ -265,7 +287,7 @@ pub(crate) trait Spawned: Send + Sync {
     unsafe fn run(&self, coroutine: &Coroutine);
     /// # Safety
     /// Once, after `run`, on the coroutine's stack.
-    unsafe fn complete(&self);
+    unsafe fn complete(&self, stack_used_bytes: usize);
 }
 
 /// A packet, whatever its closure's type.
@@ -354,10 +376,11 @@ impl<F: FnOnce() -> T, T, K: Kept> Spawned for Packet<F, T, K> {
         *content = Content::Result(result);
     }
 
-    unsafe fn complete(&self) {
+    unsafe fn complete(&self, stack_used_bytes: usize) {
         // SAFETY: only this call, which comes once, takes what is kept.
         let kept = unsafe { ManuallyDrop::take(&mut *self.kept.get()) };
-        if self.identity.progress.fetch_or(DONE, Ordering::AcqRel) & DETACHED != 0 {
+        let stack_used = (stack_used_bytes.div_ceil(4) as u32) << STACK_USED_SHIFT;
+        if self.identity.progress.fetch_or(stack_used | DONE, Ordering::AcqRel) & DETACHED != 0 {
             // SAFETY: the handle is gone, so the result is ours to drop.
             let content = unsafe { mem::replace(&mut *self.content.get(), Content::Empty) };
             if let Content::Result(Err(payload)) = &content
@@ -397,10 +420,10 @@ pub(crate) fn detach<T>(packet: &dyn Outcome<T>) -> Option<thread::Result<T>> {
 /// Drops a value of the user's whose destructor may panic, and the panic's payload, whose
 /// destructor may panic too: that second payload is leaked, for there is nowhere left to go.
 pub(crate) fn drop_quietly<T>(value: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            mem::forget(again);
-        }
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
+        && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+    {
+        mem::forget(again);
     }
 }
 

@@ -90,10 +90,9 @@ impl std::error::Error for Cancelled {}
 #[doc(hidden)]
 pub mod internals {
     pub use crate::blocking::{Counts, counts};
+    pub use crate::timer::{Timer, Wheel};
     pub mod arch {
+        //! Context switches.
         pub use crate::arch::*;
-    }
-    pub mod timer {
-        pub use crate::timer::*;
     }
 }

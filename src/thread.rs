@@ -189,6 +189,12 @@ impl<T> JoinHandle<T> {
         self.0.thread()
     }
 
+    /// How many bytes of its stack the coroutine has used, once it is over. `None` before that,
+    /// and unless the runtime measures: see [`crate::Builder::measure_stacks`].
+    pub fn stack_high_water(&self) -> Option<usize> {
+        self.0.stack_high_water()
+    }
+
     /// Ends the coroutine at its next wait, or at the one it is in.
     ///
     /// The wait unwinds quietly, without the panic hook: destructors run, and `join` returns the
@@ -271,6 +277,10 @@ impl<'a, T> Handle<'a, T> {
 
     pub(crate) fn is_finished(&self) -> bool {
         self.packet.identity().is_done()
+    }
+
+    fn stack_high_water(&self) -> Option<usize> {
+        Some(self.packet.identity().stack_used_bytes()).filter(|&bytes| bytes > 0)
     }
 
     pub(crate) fn cancel(&self) {

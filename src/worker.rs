@@ -154,11 +154,6 @@ impl Worker {
         }
     }
 
-    /// The clock as of this turn; what I/O timeouts count from.
-    pub(crate) fn now(&self) -> Nanos {
-        self.now.get()
-    }
-
     /// Suspends `me`, the current coroutine, and runs others until it is made ready.
     #[inline]
     pub(crate) fn switch_away(&self, me: &'static Coroutine) {
@@ -297,6 +292,10 @@ impl Worker {
         let stack = self.stacks.take(reserved);
         #[cfg(cosocket_asan)]
         crate::sanitizer::renew(&stack);
+        if self.runtime.measures_stacks {
+            // SAFETY: nobody has run on it since it was taken.
+            unsafe { stack.empty() };
+        }
         // SAFETY: the stack is nobody else's, and `root` leaves it only by `arch::exit`.
         unsafe {
             arch::init(
@@ -394,7 +393,10 @@ impl Worker {
             if delivery.bits & FINISHED != 0 {
                 self.lingering.set(self.lingering.get() - 1);
                 self.vacate(block);
-            } else if block.stage.get() == Stage::Unstarted {
+                return;
+            }
+            debug_assert_eq!(delivery.generation, block.signals.generation());
+            if block.stage.get() == Stage::Unstarted {
                 self.fresh.push(block);
             } else {
                 self.make_ready(block);

@@ -82,7 +82,7 @@ fn a_suspended_stack_can_be_found_and_read() {
         }
         slot += size_of::<usize>();
     }
-    assert_eq!(callers, [], "not found on the stack");
+    assert!(callers.is_empty(), "not found on the stack: {callers:?}");
 
     assert_eq!(coroutine.resume(1), 5);
     assert_eq!(coroutine.context.registers(), None, "it has exited");

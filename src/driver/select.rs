@@ -87,14 +87,6 @@ impl Driver {
         }
     }
 
-    /// So much is staged that it should be handed over now.
-    pub(crate) fn should_submit(&self) -> bool {
-        match self {
-            Driver::Uring(ring) => ring.should_submit(),
-            Driver::Epoll(..) => false,
-        }
-    }
-
     pub(crate) fn system_calls(&self) -> u64 {
         match self {
             Driver::Uring(ring) => ring.system_calls(),

@@ -7,7 +7,6 @@
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use io_uring::squeue::Entry;

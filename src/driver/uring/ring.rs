@@ -61,6 +61,7 @@ pub(super) struct Cqe {
 
 pub(super) struct Ring {
     ring: IoUring,
+    #[cfg(test)]
     pub(super) setup: Setup,
     /// Index of the registered ring descriptor, which spares every `enter` a look-up.
     pub(super) registered: Option<u32>,
@@ -88,6 +89,7 @@ impl Ring {
         let ring = builder.build(entries).map_err(errno)?;
         let mut ring = Ring {
             ring,
+            #[cfg(test)]
             setup,
             registered: None,
             system_calls: Cell::new(0),
@@ -215,6 +217,7 @@ impl Ring {
         self.system_calls.set(self.system_calls.get() + 1);
     }
 
+    #[cfg(test)]
     /// Entries the kernel has taken.
     pub(super) fn submitted(&self) -> u64 {
         self.submitted.get()

@@ -1,11 +1,7 @@
 //! Cancels: in a storm, in a race, too late, and repeated.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
 use std::thread;
-use std::time::Duration;
-
-use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::*;
 

@@ -2,11 +2,10 @@
 
 use std::io::{Read, Write};
 use std::mem;
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::ptr;
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{SockAddr, Socket};
 
 use super::*;
 use crate::driver::uring::more_is_waiting;
