@@ -45,6 +45,9 @@ mod ready;
 mod registry;
 #[allow(unsafe_code)]
 mod runtime;
+#[cfg(cosocket_asan)]
+#[allow(unsafe_code)]
+mod sanitizer;
 #[allow(unsafe_code)]
 mod scope;
 #[allow(unsafe_code)]

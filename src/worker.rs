@@ -305,6 +305,8 @@ impl Worker {
             unreachable!("an unstarted coroutine has a stack promised");
         };
         let stack = self.stacks.take(reserved);
+        #[cfg(cosocket_asan)]
+        crate::sanitizer::renew(&stack);
         if self.runtime.measures_stacks {
             // SAFETY: nobody has run on it since it was taken.
             unsafe { stack.empty() };
@@ -327,11 +329,11 @@ impl Worker {
         next.stage.set(Stage::Running);
         self.current.set(next);
         #[cfg(cosocket_asan)]
-        let fiber = self.loop_fiber.leave_for(next);
+        self.loop_fiber.leave_for(next);
         // SAFETY: `next` was taken from a queue, so it is suspended or fresh, and ours.
         unsafe { arch::resume(self.loop_context.get(), next.context.get(), 0) };
         #[cfg(cosocket_asan)]
-        fiber.arrive();
+        self.loop_fiber.arrive();
         if let Some(finished) = self.finished.take() {
             self.clear_away(finished);
         }
@@ -339,11 +341,11 @@ impl Worker {
 
     fn switch(&self, me: &'static Coroutine, next: &'static Coroutine) {
         #[cfg(cosocket_asan)]
-        crate::sanitizer::leave(me, next);
+        crate::sanitizer::leave(&me.fake_stack, next);
         // SAFETY: `me` runs on this stack; `next` came from a queue, so it is suspended or fresh.
         unsafe { arch::switch(me.context.get(), next.context.get(), 0) };
         #[cfg(cosocket_asan)]
-        crate::sanitizer::arrive(me);
+        crate::sanitizer::arrive(&me.fake_stack);
     }
 
     fn to_loop(&self, me: &'static Coroutine) {
@@ -352,7 +354,7 @@ impl Worker {
         // SAFETY: `me` runs on this stack, and the loop is suspended in `resume`.
         unsafe { arch::suspend(me.context.get(), self.loop_context.get(), 0) };
         #[cfg(cosocket_asan)]
-        crate::sanitizer::arrive(me);
+        crate::sanitizer::arrive(&me.fake_stack);
     }
 
     /// Leaves a finished coroutine's stack for good.
@@ -374,6 +376,8 @@ impl Worker {
         let frames = unsafe { std::mem::replace(&mut *block.frames.get(), Frames::None) };
         match frames {
             Frames::Stack(stack) => {
+                #[cfg(cosocket_asan)]
+                crate::sanitizer::retire(&stack);
                 self.stacks.give(stack);
                 self.trim_at.set(self.trim_at.get().min(self.now.get() + TRIM_PERIOD));
             }

@@ -349,6 +349,7 @@ fn high_water_is_exact_to_a_word_and_brings_no_page_in() {
 
 /// Also the proof that a slab's guards cost no mappings, where the kernel can mark them.
 #[test]
+#[cfg_attr(cosocket_asan, ignore = "the sanitizer maps memory of its own")]
 fn many_stacks_take_few_mappings_and_none_after_the_pool() {
     let output =
         child::run("stack::tests::many_stacks_take_few_mappings_and_none_after_the_pool", || {
@@ -372,6 +373,7 @@ fn many_stacks_take_few_mappings_and_none_after_the_pool() {
 }
 
 #[test]
+#[cfg_attr(cosocket_asan, ignore = "the sanitizer maps memory of its own")]
 fn pool_keeps_slabs_that_have_a_stack_out() {
     // Alone in its process: another test's mapping may take the place of one that is gone.
     let output = child::run("stack::tests::pool_keeps_slabs_that_have_a_stack_out", || {
@@ -393,6 +395,7 @@ fn pool_keeps_slabs_that_have_a_stack_out() {
 }
 
 #[test]
+#[cfg_attr(cosocket_asan, ignore = "the sanitizer maps memory of its own")]
 fn exhausted_address_space_is_an_error_that_names_the_limit() {
     let output = child::run(
         "stack::tests::exhausted_address_space_is_an_error_that_names_the_limit",
@@ -425,6 +428,7 @@ fn exhausted_address_space_is_an_error_that_names_the_limit() {
 }
 
 #[test]
+#[cfg_attr(cosocket_asan, ignore = "the sanitizer maps memory of its own")]
 fn protected_guards_leave_mappings_to_the_program_and_name_the_sysctl() {
     let output = child::run(
         "stack::tests::protected_guards_leave_mappings_to_the_program_and_name_the_sysctl",
@@ -471,6 +475,7 @@ fn limit_address_space(bytes: libc::rlim_t) -> bool {
 
 /// Locked memory cannot be marked: such a slab is protected instead.
 #[test]
+#[cfg_attr(cosocket_asan, ignore = "the sanitizer maps memory of its own")]
 fn locked_memory_is_guarded_too() {
     let output = child::run("stack::tests::locked_memory_is_guarded_too", || {
         let pool = pool(16 * KIB);
