@@ -201,7 +201,7 @@ impl<T> JoinHandle<T> {
     /// payload [`Cancelled`](crate::Cancelled). An operation that the kernel completes at the same
     /// time is not lost: the call returns its result and the next wait unwinds. A coroutine that
     /// has not started drops its closure and ends. The cancel is sticky: one who catches the
-    /// unwind is unwound again at every later wait. [`shield`](crate::shield) holds it back.
+    /// unwind is unwound again at every later wait. [`shield`] holds it back.
     ///
     /// With `panic = "abort"` nothing can unwind: I/O waits then end with an error, others go on.
     pub fn cancel(&self) {

@@ -154,7 +154,9 @@ impl IoHandle {
                         return Ok(moved);
                     }
                 }
-                if self.mode.is_nonblocking(self.fd.as_fd()) && !call.listener {
+                // Whoever asks for readiness asks to wait, whatever the descriptor's mode.
+                let may_wait = matches!(op, Op::Poll { .. });
+                if !may_wait && self.mode.is_nonblocking(self.fd.as_fd()) {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
             }
