@@ -384,7 +384,7 @@ pub fn park() {
 /// [`park`], for at most `timeout`.
 pub fn park_timeout(timeout: Duration) {
     match current::worker() {
-        Some(_) => park_coroutine(Some(clock::after(timeout))),
+        Some(worker) => park_coroutine(Some(worker.after(timeout))),
         None => std::thread::park_timeout(timeout),
     }
 }
@@ -409,7 +409,7 @@ fn park_coroutine(deadline: Option<clock::Nanos>) {
 /// Waits for at least `duration`.
 pub fn sleep(duration: Duration) {
     match current::worker() {
-        Some(_) => sleep_until_nanos(clock::after(duration)),
+        Some(worker) => sleep_until_nanos(worker.after(duration)),
         None => std::thread::sleep(duration),
     }
 }

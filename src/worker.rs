@@ -18,6 +18,7 @@ use std::io;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::arch;
 use crate::blocks::{self, BlockCache};
@@ -85,7 +86,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(index: usize, runtime: Arc<Shared>, driver: Driver) -> Worker {
-        let now = clock::now();
+        let now = driver.now();
         let seat = &runtime.seats[index];
         Worker {
             index,
@@ -125,7 +126,7 @@ impl Worker {
                 self.resume(next);
             }
             self.drain_inbox();
-            self.now.set(clock::now());
+            self.now.set(self.driver.now());
             self.fire_timers();
             self.do_chores();
             let wait = self.plan_wait();
@@ -154,6 +155,11 @@ impl Worker {
         if let Some(sleeper) = others.into_iter().find(|mailbox| mailbox.is_asleep()) {
             sleeper.ring();
         }
+    }
+
+    /// `duration` from now.
+    pub(crate) fn after(&self, duration: Duration) -> Nanos {
+        clock::later(self.driver.now(), duration)
     }
 
     /// Suspends `me`, the current coroutine, and runs others until it is made ready.
