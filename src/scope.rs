@@ -15,14 +15,18 @@ use crate::thread::{Handle, Thread};
 use crate::wait::{Reason, WaitSlot};
 
 /// Runs `f` with a [`Scope`] in which it can spawn coroutines that borrow from outside, and
-/// returns when all of them are over.
+/// returns when all of them are over. `f` itself runs right here: in the calling coroutine, or on
+/// the calling thread.
 ///
 /// # Panics
 ///
 /// With `f`'s own panic, after the coroutines were cancelled and have ended; and, as in std, when
 /// `f` returned but a coroutine that nobody joined has panicked.
 ///
-/// A cancel that comes while the scope waits for its coroutines is passed on to them.
+/// # Cancel
+///
+/// One that comes while the scope waits for its coroutines is passed on to them; the scope returns
+/// when they have unwound, and the next wait unwinds. One that unwinds `f` counts as its panic.
 ///
 /// ```
 /// let mut numbers = vec![1, 2, 3];
