@@ -77,7 +77,9 @@ pub(crate) struct Coroutine {
     reason_kind: Cell<Kind>,
     reason_fd: Cell<i32>,
     /// How many `shield` calls it is inside of: cancels are held back while not zero.
-    pub(crate) shield: Cell<u32>,
+    pub(crate) shield: Cell<u16>,
+    /// The park token, where this very worker left it; from elsewhere it comes by `signals`.
+    pub(crate) unparked: Cell<bool>,
     /// The index of the worker it runs on, or `NOWHERE`. Written before the block is published
     /// or started.
     pub(crate) home: AtomicU32,
@@ -108,6 +110,7 @@ impl Coroutine {
             reason_kind: Cell::new(Kind::None),
             reason_fd: Cell::new(-1),
             shield: Cell::new(0),
+            unparked: Cell::new(false),
             home: AtomicU32::new(NOWHERE),
             timer: Timer::new(),
             deadline: Cell::new(NEVER),
@@ -130,6 +133,7 @@ impl Coroutine {
         self.stage.set(Stage::Unstarted);
         self.unwinding.set(false);
         self.shield.set(0);
+        self.unparked.set(false);
         self.deadline.set(NEVER);
         self.set_reason(Reason::NONE);
         // SAFETY: the caller owns the block, so nobody else looks at these cells.

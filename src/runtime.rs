@@ -15,6 +15,7 @@ use crate::driver::{Choice, Driver};
 use crate::mailbox::Mailbox;
 use crate::metrics::{Counters, Metrics};
 use crate::stack::StackPool;
+use crate::wait::Shield;
 use crate::worker::Worker;
 use crate::{blocks, current, overflow, registry};
 
@@ -195,9 +196,13 @@ impl Shared {
     }
 
     /// Whether the worker is to print its part of the deadlock report.
-    pub(crate) fn wants_report(&self, index: usize) -> bool {
-        let report = &self.seats[index].report;
-        report.load(Ordering::Relaxed) && report.swap(false, Ordering::SeqCst)
+    pub(crate) fn has_report(&self, index: usize) -> bool {
+        self.seats[index].report.load(Ordering::SeqCst)
+    }
+
+    /// The same, once.
+    pub(crate) fn take_report(&self, index: usize) -> bool {
+        self.has_report(index) && self.seats[index].report.swap(false, Ordering::SeqCst)
     }
 
     /// Aborts after the report, where the builder asked for it and all workers have printed.
@@ -535,10 +540,13 @@ impl Drop for Runtime {
             // Its worker cannot join itself; the threads end by themselves.
             return;
         }
-        for thread in self.threads.drain(..) {
-            // A worker's panic aborts, so this is Ok; a coroutine of another runtime that drops
-            // this one blocks its worker here, as std's join would.
-            let _ = thread.join();
+        let threads = std::mem::take(&mut self.threads);
+        // A worker's panic aborts, so every join is Ok.
+        let join_all = || threads.into_iter().for_each(|thread| drop(thread.join()));
+        // In a coroutine of another runtime the pool waits, not the worker.
+        let _shield = Shield::raise();
+        if let Err(error) = crate::blocking::try_unblock(join_all) {
+            eprintln!("cosocket: a dropped runtime is left to end by itself: {error}");
         }
     }
 }

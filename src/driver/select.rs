@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use super::epoll::Epoll;
 use super::uring::Uring;
 use super::{Refused, Wait};
+use crate::clock::{self, Nanos};
 use crate::coroutine::Coroutine;
 use crate::mailbox::{Mailbox, WOKEN};
 use crate::worker;
@@ -84,6 +85,14 @@ impl Driver {
                     worker::signal(waiter, waiter.signals.generation(), WOKEN);
                 });
             }
+        }
+    }
+
+    /// The time by which this driver's timeouts run. All that coroutines wait for is reckoned from
+    /// it, so that a simulated driver can have a clock of its own.
+    pub(crate) fn now(&self) -> Nanos {
+        match self {
+            Driver::Uring(_) | Driver::Epoll(..) => clock::now(),
         }
     }
 

@@ -381,7 +381,7 @@ impl Call {
     /// Counted from now. The turn's cached clock would save a clock read, but a coroutine that
     /// has computed since would be timed out early; only calls that wait with a timeout pay.
     fn deadline(&self) -> Option<Nanos> {
-        self.timeout.map(clock::after)
+        self.timeout.map(|timeout| self.worker.after(timeout))
     }
 }
 
