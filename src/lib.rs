@@ -1,4 +1,74 @@
-//! Blocking-style networking that scales.
+//! Stackful coroutines with guarded stacks, and `std`'s sockets on top of them: calls that look
+//! blocking and are not, over io_uring or epoll.
+//!
+//! A program written against [`std::net`] and [`std::thread`] becomes one whose threads are
+//! coroutines by changing its `use` lines:
+//!
+//! ```no_run
+//! use std::io::{self, Read, Write};
+//!
+//! use cosocket::net::TcpListener; // was: use std::net::TcpListener;
+//! use cosocket::thread; // was: use std::thread;
+//!
+//! fn main() -> io::Result<()> {
+//!     let listener = TcpListener::bind("127.0.0.1:7000")?;
+//!     for stream in listener.incoming() {
+//!         let mut stream = stream?;
+//!         thread::spawn(move || -> io::Result<()> {
+//!             let mut buffer = [0; 4096];
+//!             loop {
+//!                 match stream.read(&mut buffer)? {
+//!                     0 => return Ok(()),
+//!                     n => stream.write_all(&buffer[..n])?,
+//!                 }
+//!             }
+//!         });
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! There is no `async`, no macro to run `main`, and no trait that a library must know of. A
+//! coroutine has a real stack, so it waits inside any function, and libraries that take a
+//! `Read + Write` work as they are.
+//!
+//! # A tour
+//!
+//! * [`thread`]: [`spawn`], `scope`, `sleep`, `park`, `join`, and
+//!   [`cancel`](thread::JoinHandle::cancel), which `std` does not have.
+//! * [`net`]: [`TcpListener`](net::TcpListener), [`TcpStream`](net::TcpStream),
+//!   [`ToSocketAddrs`](net::ToSocketAddrs).
+//! * [`run`], [`Runtime`] and [`Builder`]: runtimes with an end, and with settings of their own.
+//!   Without one, the first `spawn` from a plain thread starts a global runtime.
+//! * [`unblock`] for calls that block and have no other form: files, C libraries, computations.
+//! * [`signal::ctrl_c`] waits for Ctrl-C; [`coroutine_local!`] is `thread_local!` for coroutines;
+//!   [`shield`] holds a cancel back; [`Runtime::metrics`] counts.
+//!
+//! Outside a coroutine every call simply blocks its thread, as in `std`: in `main`, in tests, in
+//! destructors, in threads of other libraries.
+//!
+//! What to know before using it is in the [`guide`]: above all
+//! [what suspends and what blocks](guide::_02_what_suspends), [stacks](guide::_03_stacks) and
+//! [soundness](guide::_06_soundness).
+//!
+//! # How it is put together
+//!
+//! A runtime has workers, each a thread with a driver (io_uring or epoll, found out at start), a
+//! queue of ready coroutines and a timer wheel. A call that has to wait hands its operation to the
+//! driver and switches to the next ready coroutine. A coroutine that has started never changes
+//! its worker, which is what makes `spawn` safe. [`guide::_08_internals`] has the pictures.
+//!
+//! # Platforms
+//!
+//! Linux 5.11 or later on 64 bits; io_uring from Linux 6.1 on. The switch is written for x86_64,
+//! aarch64 and riscv64; others need the feature `corosensei`.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
+//!   Slower, and works on the other architectures which that crate knows.
 
 // Under loom the crate is empty: the models include the files they model.
 #![cfg(not(loom))]
@@ -45,6 +115,9 @@ mod ready;
 mod registry;
 #[allow(unsafe_code)]
 mod runtime;
+#[cfg(cosocket_asan)]
+#[allow(unsafe_code)]
+mod sanitizer;
 #[allow(unsafe_code)]
 mod scope;
 #[allow(unsafe_code)]
@@ -56,8 +129,11 @@ mod wait;
 #[allow(unsafe_code)]
 mod worker;
 
+pub mod guide;
 #[allow(unsafe_code)]
 pub mod net;
+#[allow(unsafe_code)]
+pub mod signal;
 #[allow(unsafe_code)]
 pub mod thread;
 
@@ -82,15 +158,19 @@ impl fmt::Display for Cancelled {
 
 impl std::error::Error for Cancelled {}
 
+/// Runs the samples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// What this repository's own tests and benches reach; not part of the published crate.
 #[cfg(cosocket_internals)]
 #[doc(hidden)]
 pub mod internals {
     pub use crate::blocking::{Counts, counts};
+    pub use crate::timer::{Timer, Wheel};
     pub mod arch {
+        //! Context switches.
         pub use crate::arch::*;
-    }
-    pub mod timer {
-        pub use crate::timer::*;
     }
 }

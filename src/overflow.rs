@@ -11,7 +11,7 @@
 //! The handler allocates nothing, takes no lock and writes once, by `write(2)`. It does not try to
 //! rescue the process: the frames above the overflow hold borrowed state and cannot be unwound.
 
-mod action;
+pub(crate) mod action;
 mod signal_stack;
 #[cfg(test)]
 mod tests;

@@ -190,13 +190,19 @@ impl<T> JoinHandle<T> {
         self.0.thread()
     }
 
+    /// How many bytes of its stack the coroutine has used, once it is over. `None` before that,
+    /// and unless the runtime measures: see [`crate::Builder::measure_stacks`].
+    pub fn stack_high_water(&self) -> Option<usize> {
+        self.0.stack_high_water()
+    }
+
     /// Ends the coroutine at its next wait, or at the one it is in.
     ///
     /// The wait unwinds quietly, without the panic hook: destructors run, and `join` returns the
     /// payload [`Cancelled`](crate::Cancelled). An operation that the kernel completes at the same
     /// time is not lost: the call returns its result and the next wait unwinds. A coroutine that
     /// has not started drops its closure and ends. The cancel is sticky: one who catches the
-    /// unwind is unwound again at every later wait. [`shield`](crate::shield) holds it back.
+    /// unwind is unwound again at every later wait. [`shield`] holds it back.
     ///
     /// With `panic = "abort"` nothing can unwind: I/O waits then end with an error, others go on.
     pub fn cancel(&self) {
@@ -272,6 +278,10 @@ impl<'a, T> Handle<'a, T> {
 
     pub(crate) fn is_finished(&self) -> bool {
         self.packet.identity().is_done()
+    }
+
+    fn stack_high_water(&self) -> Option<usize> {
+        Some(self.packet.identity().stack_used_bytes()).filter(|&bytes| bytes > 0)
     }
 
     pub(crate) fn cancel(&self) {
@@ -379,7 +389,7 @@ pub fn park() {
 /// [`park`], for at most `timeout`.
 pub fn park_timeout(timeout: Duration) {
     match current::worker() {
-        Some(_) => park_coroutine(Some(clock::after(timeout))),
+        Some(worker) => park_coroutine(Some(worker.after(timeout))),
         None => std::thread::park_timeout(timeout),
     }
 }
@@ -387,11 +397,13 @@ pub fn park_timeout(timeout: Duration) {
 fn park_coroutine(deadline: Option<clock::Nanos>) {
     let worker = current::worker().expect("asked for by a coroutine");
     let me = worker.current();
-    while !me.signals.take_unparked() {
+    // Both: two tokens are one.
+    let take_token = || me.unparked.replace(false) | me.signals.take_unparked();
+    while !take_token() {
         match wait::suspend(worker, Reason::PARK, deadline, false) {
             Signal::Wake => {}
             Signal::TimedOut => {
-                me.signals.take_unparked();
+                take_token();
                 return;
             }
             Signal::Cancelled => return raise_where_possible(),
@@ -402,7 +414,7 @@ fn park_coroutine(deadline: Option<clock::Nanos>) {
 /// Waits for at least `duration`.
 pub fn sleep(duration: Duration) {
     match current::worker() {
-        Some(_) => sleep_until_nanos(clock::after(duration)),
+        Some(worker) => sleep_until_nanos(worker.after(duration)),
         None => std::thread::sleep(duration),
     }
 }

@@ -110,7 +110,10 @@ pub(crate) fn suspend(
     shielded: bool,
 ) -> Signal {
     let me = worker.current();
-    let shielded = shielded || me.shield.get() > 0 || is_unwinding(worker);
+    // Any unwind on the thread: of a wait that begins while somebody is parked in mid-unwind we
+    // cannot tell whose unwind it is in, and a second panic in an unwind would abort. Such a
+    // wait is looked at again when the last of the parked has gone on (`wake_cancelled`).
+    let shielded = shielded || me.shield.get() > 0 || std::thread::panicking();
     if !shielded && me.signals.is_cancelled() {
         worker.yield_now();
         return Signal::Cancelled;
@@ -150,7 +153,7 @@ pub(crate) fn cancelled() -> std::io::Error {
 /// A pending cancel that may be delivered here and now.
 pub(crate) fn is_cancellable(worker: &Worker) -> bool {
     let me = worker.current();
-    me.signals.is_cancelled() && me.shield.get() == 0 && !is_unwinding(worker)
+    me.signals.is_cancelled() && me.shield.get() == 0 && !std::thread::panicking()
 }
 
 /// Whether the current coroutine is unwinding.
@@ -408,14 +411,14 @@ impl Chosen {
 
 /// Keeps cancels away from the current coroutine while it lives.
 pub(crate) struct Shield {
-    cell: Option<&'static Cell<u32>>,
+    cell: Option<&'static Cell<u16>>,
 }
 
 impl Shield {
     pub(crate) fn raise() -> Shield {
         let cell = current::worker().map(|worker| &worker.current().shield);
         if let Some(cell) = cell {
-            cell.set(cell.get() + 1);
+            cell.set(cell.get().checked_add(1).expect("shields nested too deep"));
         }
         Shield { cell }
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 
 /// What the kernel calls.
-pub(super) type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+pub(crate) type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
 /// The previous action of one signal.
 pub(super) struct Previous {
@@ -100,7 +100,12 @@ impl Previous {
     }
 }
 
-unsafe fn call(
+/// Calls a handler with what the kernel gave ours.
+///
+/// # Safety
+///
+/// `handler` is a function of the type that `flags` say; the arguments are the kernel's.
+pub(crate) unsafe fn call(
     handler: libc::sighandler_t,
     flags: libc::c_int,
     signal: libc::c_int,
@@ -118,7 +123,8 @@ unsafe fn call(
     }
 }
 
-fn query(signal: libc::c_int) -> io::Result<libc::sigaction> {
+/// The present action of `signal`.
+pub(crate) fn query(signal: libc::c_int) -> io::Result<libc::sigaction> {
     let mut action = MaybeUninit::uninit();
     // SAFETY: the kernel writes to our own variable.
     match unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) } {
@@ -128,7 +134,8 @@ fn query(signal: libc::c_int) -> io::Result<libc::sigaction> {
     }
 }
 
-fn change(signal: libc::c_int, action: &libc::sigaction) -> io::Result<()> {
+/// Sets the action of `signal`.
+pub(crate) fn change(signal: libc::c_int, action: &libc::sigaction) -> io::Result<()> {
     // SAFETY: an action that was set already, or ours, which is a function of the right type.
     match unsafe { libc::sigaction(signal, action, std::ptr::null_mut()) } {
         0 => Ok(()),

@@ -1,0 +1,34 @@
+//! A guide, in eight pages. Nothing but text; every sample is run as a test.
+//!
+//! 1. [The first server](_01_first_server)
+//! 2. [What suspends and what blocks](_02_what_suspends)
+//! 3. [Stacks](_03_stacks)
+//! 4. [Timeouts and cancellation](_04_timeouts_and_cancellation)
+//! 5. [Porting from std](_05_porting_from_std)
+//! 6. [Soundness](_06_soundness)
+//! 7. [Tuning Linux](_07_tuning_linux)
+//! 8. [Internals](_08_internals)
+
+#[doc = include_str!("01_first_server.md")]
+pub mod _01_first_server {}
+
+#[doc = include_str!("02_what_suspends.md")]
+pub mod _02_what_suspends {}
+
+#[doc = include_str!("03_stacks.md")]
+pub mod _03_stacks {}
+
+#[doc = include_str!("04_timeouts_and_cancellation.md")]
+pub mod _04_timeouts_and_cancellation {}
+
+#[doc = include_str!("05_porting_from_std.md")]
+pub mod _05_porting_from_std {}
+
+#[doc = include_str!("06_soundness.md")]
+pub mod _06_soundness {}
+
+#[doc = include_str!("07_tuning_linux.md")]
+pub mod _07_tuning_linux {}
+
+#[doc = include_str!("08_internals.md")]
+pub mod _08_internals {}
