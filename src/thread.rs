@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -341,6 +342,10 @@ enum Kind {
     Coroutine(Arc<dyn Spawned>),
     Thread(std::thread::Thread),
 }
+
+// As std's: what it names is shared through atomics alone.
+impl UnwindSafe for Thread {}
+impl RefUnwindSafe for Thread {}
 
 impl Thread {
     /// Makes [`park`] return, now or when it is called next. From any thread; never waits. Several
