@@ -68,7 +68,7 @@ pub(crate) struct Coroutine {
     pub(crate) stage: Cell<Stage>,
     /// Set by the wheel when it is what ended the wait.
     pub(crate) timed_out: Cell<bool>,
-    /// Suspended in the middle of an unwind.
+    /// Known to unwind: it was cancelled, or gave way in the middle of an unwind.
     pub(crate) unwinding: Cell<bool>,
     /// How many `shield` calls it is inside of: cancels are held back while not zero.
     pub(crate) shield: Cell<u32>,

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Result;
@@ -12,7 +11,7 @@ use crate::coroutine::{Kept, Spawned};
 use crate::mailbox::CANCELLED;
 use crate::runtime::{self, Options};
 use crate::thread::{Handle, Thread};
-use crate::wait::{Reason, WaitSlot};
+use crate::wait::{self, Reason, WaitSlot};
 
 /// Runs `f` with a [`Scope`] in which it can spawn coroutines that borrow from outside, and
 /// returns when all of them are over.
@@ -49,7 +48,7 @@ where
         _env: PhantomData,
     };
     // Caught, so that the wait below is an ordinary one and not one in mid-unwind.
-    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    let result = wait::catch(|| f(&scope));
     if result.is_err() {
         scope.data.cancel_all();
     }
@@ -58,7 +57,7 @@ where
         scope.data.wait_empty(true);
     }
     match result {
-        Err(payload) => resume_unwind(payload),
+        Err(payload) => wait::unwind(payload),
         Ok(_) if scope.data.panicked.load(Ordering::Relaxed) => {
             panic!("a scoped coroutine panicked")
         }

@@ -67,8 +67,11 @@ pub(crate) struct Worker {
     trim_at: Cell<Nanos>,
     budget: Cell<u32>,
     streak: Cell<u32>,
-    /// Coroutines suspended in mid-unwind on this thread.
+    /// Coroutines that gave way in mid-unwind on this thread.
     parked_unwinding: Cell<u32>,
+    /// One of them is taken to unwind by its mark alone, which may be out of date: its cancel is
+    /// held back, and delivered when the count of panics can tell again.
+    doubted: Cell<bool>,
     /// Coroutines in waits that end by themselves: while there are any, nothing is deadlocked.
     outside_waits: Cell<usize>,
     /// Finished blocks that a late signal keeps linked in the inbox.
@@ -101,6 +104,7 @@ impl Worker {
             budget: Cell::new(0),
             streak: Cell::new(0),
             parked_unwinding: Cell::new(0),
+            doubted: Cell::new(false),
             outside_waits: Cell::new(0),
             lingering: Cell::new(0),
             cancelled_all: Cell::new(false),
@@ -163,9 +167,11 @@ impl Worker {
     /// Lets every other ready coroutine go first.
     pub(crate) fn yield_now(&self) {
         let me = self.current();
+        let mid_unwind = self.pause_unwind(me);
         me.stage.set(Stage::Ready);
         self.ready.push(me);
         self.give_way(me);
+        self.continue_unwind(me, mid_unwind);
     }
 
     fn give_way(&self, me: &'static Coroutine) {
@@ -241,24 +247,36 @@ impl Worker {
         unsafe { self.wheel.arm(&me.timer, deadline) };
     }
 
-    /// Bookkeeping at the start of a wait; true if `me` parks in mid-unwind.
+    /// Bookkeeping at the start of a wait; true if `me` waits in mid-unwind.
     pub(crate) fn enter_wait_of(&self, me: &Coroutine) -> bool {
         self.outside_waits.set(self.outside_waits.get() + me.reason.get().ends_by_itself() as usize);
-        let unwinding = std::thread::panicking()
-            && (self.parked_unwinding.get() == 0 || me.unwinding.get());
-        if unwinding {
-            me.unwinding.set(true);
-            self.parked_unwinding.set(self.parked_unwinding.get() + 1);
-        }
-        unwinding
+        self.pause_unwind(me)
     }
 
-    pub(crate) fn leave_wait_of(&self, me: &Coroutine, parked_unwinding: bool) {
+    pub(crate) fn leave_wait_of(&self, me: &Coroutine, mid_unwind: bool) {
         self.outside_waits.set(self.outside_waits.get() - me.reason.get().ends_by_itself() as usize);
         me.reason.set(Reason::NONE);
-        if parked_unwinding {
+        self.continue_unwind(me, mid_unwind);
+    }
+
+    /// `me` is about to give way; true if it does so in mid-unwind. See `wait::is_unwinding`.
+    #[inline]
+    fn pause_unwind(&self, me: &Coroutine) -> bool {
+        let parked = self.parked_unwinding.get();
+        let mid_unwind = std::thread::panicking() && (parked == 0 || me.unwinding.get());
+        if mid_unwind {
+            self.doubted.set(self.doubted.get() || parked != 0);
+            me.unwinding.set(true);
+            self.parked_unwinding.set(parked + 1);
+        }
+        mid_unwind
+    }
+
+    #[inline]
+    fn continue_unwind(&self, me: &Coroutine, mid_unwind: bool) {
+        if mid_unwind {
             self.parked_unwinding.set(self.parked_unwinding.get() - 1);
-            if self.parked_unwinding.get() == 0 {
+            if self.parked_unwinding.get() == 0 && self.doubted.replace(false) {
                 self.wake_cancelled();
             }
         }
