@@ -42,7 +42,7 @@ where
             running: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             owner: WaitSlot::new(),
-            children: Mutex::new(Vec::new()),
+            children: Mutex::default(),
         }),
         _scope: PhantomData,
         _env: PhantomData,
@@ -76,8 +76,15 @@ struct ScopeData {
     running: AtomicUsize,
     panicked: AtomicBool,
     owner: WaitSlot,
+    children: Mutex<Children>,
+}
+
+#[derive(Default)]
+struct Children {
     /// Who to cancel when the scope fails. Those that are over are thinned out as it grows.
-    children: Mutex<Vec<Arc<dyn Spawned>>>,
+    list: Vec<Arc<dyn Spawned>>,
+    /// The scope has failed; those who come late are cancelled at once.
+    cancelled: bool,
 }
 
 impl ScopeData {
@@ -87,16 +94,23 @@ impl ScopeData {
     }
 
     fn cancel_all(&self) {
-        let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        children.iter().for_each(|child| child.identity().signal(CANCELLED));
+        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        children.cancelled = true;
+        children.list.iter().for_each(|child| child.identity().signal(CANCELLED));
     }
 
     fn adopt(&self, child: Arc<dyn Spawned>) {
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        if children.len() == children.capacity() {
-            children.retain(|child| !child.identity().is_done());
+        if children.cancelled {
+            child.identity().signal(CANCELLED);
         }
-        children.push(child);
+        let list = &mut children.list;
+        if list.len() == list.capacity() {
+            list.retain(|child| !child.identity().is_done());
+            // Room for as many again, so that a look at all of them is paid by as many spawns.
+            list.reserve(list.len().max(4));
+        }
+        list.push(child);
     }
 }
 
