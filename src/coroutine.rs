@@ -120,6 +120,7 @@ impl Coroutine {
     /// The caller owns the block: it is vacant and no worker knows it.
     pub(crate) unsafe fn furnish(&self, packet: Arc<dyn Spawned>, reserved: Reserved) {
         debug_assert_eq!(self.stage.get(), Stage::Finished);
+        debug_assert!(self.locals.get().is_null(), "the last coroutine's locals");
         self.stage.set(Stage::Unstarted);
         self.unwinding.set(false);
         self.shield.set(0);
@@ -189,6 +190,10 @@ pub(crate) unsafe fn run_to_end(coroutine: &Coroutine) {
     unsafe { Locals::destroy(&coroutine.locals) };
     // SAFETY: the result is in place and this is its only completion.
     unsafe { packet.complete() };
+    // A result that nobody takes was dropped there, and its destructor may have made new ones:
+    // they would be found by the next coroutine in this block.
+    // SAFETY: as above.
+    unsafe { Locals::destroy(&coroutine.locals) };
     // SAFETY: owner only; `packet` is not used below. Should this be the last reference, only the
     // identity is left in it: the result was taken, or dropped by whoever came second.
     drop(unsafe { (*coroutine.packet.get()).take() });
