@@ -16,7 +16,7 @@
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use crate::arch;
 use crate::blocks::{self, BlockCache};
@@ -144,8 +144,10 @@ impl Worker {
         unsafe { self.current.get().as_ref() }
     }
 
-    /// Rings one worker that sleeps, if any.
+    /// Rings one worker that sleeps, if any. To be called after what it is to find is published:
+    /// between the fences here and in `plan_wait`, one of the two sees the other.
     pub(crate) fn wake_one_sleeper(&self) {
+        fence(Ordering::SeqCst);
         let others = self.runtime.seats.iter().map(|seat| seat.mailbox);
         if let Some(sleeper) = others.into_iter().find(|mailbox| mailbox.is_asleep()) {
             sleeper.ring();
@@ -434,20 +436,21 @@ impl Worker {
                 self.make_ready(block);
             });
         }
-        if self.runtime.wants_report(self.index) {
+        if self.runtime.is_report_due(self.index) {
             self.report_waits();
         }
     }
 
     /// How long the driver may sleep. Marks the mailbox asleep unless there is work.
     fn plan_wait(&self) -> Wait {
-        let busy = !self.ready.is_empty() || !self.fresh.is_empty() || self.is_over();
-        if busy || self.runtime.has_surplus() || !self.mailbox.prepare_sleep() {
+        let busy = !self.ready.is_empty() || !self.fresh.is_empty();
+        if busy || !self.mailbox.prepare_sleep() {
             return Wait::Poll;
         }
-        // Looked at again after the mailbox was marked: a stop or a surplus that came before the
-        // mark rings nobody, one that comes after rings us.
-        if self.runtime.has_surplus() || (self.runtime.is_stopping() && !self.cancelled_all.get()) {
+        // Looked at after the mailbox was marked: what came before the mark rings nobody, what
+        // comes after rings us. (The fence is for the surplus: see `wake_one_sleeper`.)
+        fence(Ordering::SeqCst);
+        if self.has_orders() {
             self.mailbox.wake_up();
             return Wait::Poll;
         }
@@ -457,10 +460,16 @@ impl Worker {
         }
     }
 
+    /// Whether the runtime wants something of this worker that is not in its inbox.
+    fn has_orders(&self) -> bool {
+        let stop = self.runtime.is_stopping() && (!self.cancelled_all.get() || self.is_over());
+        stop || self.runtime.has_surplus() || self.runtime.is_report_due(self.index)
+    }
+
     fn turn(&self, wait: Wait) {
         let forever = matches!(wait, Wait::Forever) && self.outside_waits.get() == 0;
         if forever {
-            self.runtime.fell_silent(self.index);
+            self.runtime.fell_silent();
         }
         self.counters.turns.add(1);
         self.driver.turn(wait, |block| self.make_ready(block));
@@ -489,7 +498,8 @@ impl Worker {
 
     fn for_each_started(&self, mut f: impl FnMut(&'static Coroutine)) {
         blocks::for_each(|block| {
-            let ours = ptr::eq(block.home.load(Ordering::Relaxed), self.mailbox);
+            // Acquire: whoever places a block here writes its stage before its home.
+            let ours = ptr::eq(block.home.load(Ordering::Acquire), self.mailbox);
             if ours && !matches!(block.stage.get(), Stage::Unstarted | Stage::Finished) {
                 f(block);
             }
@@ -510,7 +520,7 @@ impl Worker {
                 identity.spawned_at,
             );
         });
-        self.runtime.reported();
+        self.runtime.reported(self.index);
     }
 }
 
