@@ -167,14 +167,14 @@ impl Shared {
 
     /// A worker found nothing to do and nothing that could end by itself. If that holds for all
     /// of them while coroutines live, those wait for each other: say so, once.
-    pub(crate) fn fell_silent(&self, index: usize) {
+    pub(crate) fn fell_silent(&self) {
         let silent = self.silent.workers.fetch_add(1, Ordering::SeqCst) + 1;
         if silent < self.seats.len() || self.is_empty() || crate::blocking::is_busy() {
             return;
         }
-        let others_sleep =
-            self.seats.iter().enumerate().all(|(i, seat)| i == index || seat.mailbox.is_asleep());
-        if !others_sleep || self.silent.reported.swap(true, Ordering::SeqCst) {
+        // Ours too: another worker may have rung us before it fell silent itself.
+        let all_sleep = self.seats.iter().all(|seat| seat.mailbox.is_asleep());
+        if !all_sleep || self.silent.reported.swap(true, Ordering::SeqCst) {
             return;
         }
         let ours = self.seats.len() + self.silent.callers.load(Ordering::SeqCst);
@@ -196,17 +196,13 @@ impl Shared {
     }
 
     /// Whether the worker is to print its part of the deadlock report.
-    pub(crate) fn has_report(&self, index: usize) -> bool {
+    pub(crate) fn is_report_due(&self, index: usize) -> bool {
         self.seats[index].report.load(Ordering::SeqCst)
     }
 
-    /// The same, once.
-    pub(crate) fn take_report(&self, index: usize) -> bool {
-        self.has_report(index) && self.seats[index].report.swap(false, Ordering::SeqCst)
-    }
-
-    /// Aborts after the report, where the builder asked for it and all workers have printed.
-    pub(crate) fn reported(&self) {
+    /// The worker has printed. Aborts after the last one, where the builder asked for it.
+    pub(crate) fn reported(&self, index: usize) {
+        self.seats[index].report.store(false, Ordering::SeqCst);
         let all = self.seats.iter().all(|seat| !seat.report.load(Ordering::SeqCst));
         if self.silent.abort && all {
             std::process::abort();
