@@ -110,5 +110,28 @@ pub struct Registers {
     pub pc: usize,
 }
 
+/// Why stacks cannot be switched in this process, if they cannot.
+///
+/// With hardware shadow stacks on, the processor keeps a second record of return addresses, and
+/// faults at the first `return` after a switch that it knows nothing of.
+pub fn obstacle() -> Option<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        /// `asm/prctl.h`
+        const ARCH_SHSTK_STATUS: libc::c_int = 0x5005;
+        let mut enabled: u64 = 0;
+        // SAFETY: the kernel writes one word, or answers that it does not know the question.
+        let answer =
+            unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SHSTK_STATUS, &raw mut enabled) };
+        if answer == 0 && enabled & 1 != 0 {
+            return Some(
+                "shadow stacks (CET) are on for this process, and coroutines cannot run with \
+                 them: start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off",
+            );
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,8 @@ use super::*;
 #[cfg(not(feature = "corosensei"))]
 mod capabilities;
 
-const STACK_BYTES: usize = 1 << 20;
+// AddressSanitizer's frames are several times larger.
+const STACK_BYTES: usize = if cfg!(cosocket_asan) { 8 << 20 } else { 1 << 20 };
 const GUARD_BYTES: usize = 1 << 16;
 
 /// A mapped stack with a guard below it.

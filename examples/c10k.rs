@@ -8,7 +8,7 @@
 //! An echo server and as many clients, each a coroutine that blocks as if it were a thread, over
 //! real TCP on loopback. Both ends of a connection take a descriptor of this process.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -100,7 +100,8 @@ fn main() -> io::Result<()> {
     let latencies = shared.latencies_ns.lock().unwrap().take().unwrap();
     let at = |quantile| Duration::from_nanos(latencies.value_at_quantile(quantile));
     let per_trip = |count: u64| count as f64 / done as f64;
-    println!("\rdriver                     {}              ", runtime.driver());
+    progress("");
+    println!("driver                     {}", runtime.driver());
     println!("connections                {connections} (two coroutines each, one worker)");
     println!("round trips/s              {:.0}", done as f64 / elapsed.as_secs_f64());
     println!("latency p50, p99, p99.9    {:.1?}, {:.1?}, {:.1?}", at(0.5), at(0.99), at(0.999));
@@ -114,8 +115,10 @@ fn main() -> io::Result<()> {
 }
 
 fn progress(line: &str) {
-    print!("\r{line:<60}");
-    let _ = io::stdout().flush();
+    if io::stdout().is_terminal() {
+        print!("\r{line:<60}");
+        let _ = io::stdout().flush();
+    }
     thread::sleep(Duration::from_millis(100));
 }
 

@@ -141,7 +141,7 @@ fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> io::Res
     let mut outcome = answer.outcome.get().expect("waited for").lock();
     match outcome.as_mut().expect("nothing panics with it").take().expect("taken once") {
         Ok(value) => Ok(value),
-        Err(payload) => panic::resume_unwind(payload),
+        Err(payload) => wait::unwind(payload),
     }
 }
 

@@ -43,11 +43,6 @@ pub(crate) fn take() -> &'static Coroutine {
     with_store(Store::take)
 }
 
-/// A block that was taken and never published.
-pub(crate) fn give(block: &'static Coroutine) {
-    with_store(|store| store.vacant.push(block));
-}
-
 /// Calls `f` with every block there is, vacant ones too. For shutdown and dumps: the caller must
 /// touch only what is atomic, or what is its own (`home` tells).
 pub(crate) fn for_each(mut f: impl FnMut(&'static Coroutine)) {

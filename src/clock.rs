@@ -3,14 +3,21 @@
 //! It is the clock that both drivers sleep by, so a deadline computed here means the same
 //! instant in the kernel. It does not advance while the machine is suspended.
 
+use std::time::Duration;
+
 /// Nanoseconds of `CLOCK_MONOTONIC`; 64 bits last 584 years.
 pub(crate) type Nanos = u64;
 
-/// `duration` from now; if that cannot be expressed, centuries from now.
-pub(crate) fn after(duration: std::time::Duration) -> Nanos {
+/// `duration` from now.
+pub(crate) fn after(duration: Duration) -> Nanos {
+    later(now(), duration)
+}
+
+/// `duration` from `now`; if that cannot be expressed, centuries from it.
+pub(crate) fn later(now: Nanos, duration: Duration) -> Nanos {
     let nanos = Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX);
     // One short of the maximum, which means "never" elsewhere.
-    now().saturating_add(nanos).min(Nanos::MAX - 1)
+    now.saturating_add(nanos).min(Nanos::MAX - 1)
 }
 
 /// The time now.

@@ -30,6 +30,7 @@ use std::thread;
 
 use crate::arch;
 use crate::clock::Nanos;
+use crate::current;
 use crate::driver::OpSlot;
 use crate::local::Locals;
 use crate::mailbox::Signals;
@@ -71,12 +72,14 @@ pub(crate) struct Coroutine {
     pub(crate) stage: Cell<Stage>,
     /// Set by the wheel when it is what ended the wait.
     pub(crate) timed_out: Cell<bool>,
-    /// Suspended in the middle of an unwind.
+    /// Known to unwind: it was cancelled, or gave way in the middle of an unwind.
     pub(crate) unwinding: Cell<bool>,
     reason_kind: Cell<Kind>,
     reason_fd: Cell<i32>,
     /// How many `shield` calls it is inside of: cancels are held back while not zero.
-    pub(crate) shield: Cell<u32>,
+    pub(crate) shield: Cell<u16>,
+    /// The park token, where this very worker left it; from elsewhere it comes by `signals`.
+    pub(crate) unparked: Cell<bool>,
     /// The index of the worker it runs on, or `NOWHERE`. Written before the block is published
     /// or started.
     pub(crate) home: AtomicU32,
@@ -107,6 +110,7 @@ impl Coroutine {
             reason_kind: Cell::new(Kind::None),
             reason_fd: Cell::new(-1),
             shield: Cell::new(0),
+            unparked: Cell::new(false),
             home: AtomicU32::new(NOWHERE),
             timer: Timer::new(),
             deadline: Cell::new(NEVER),
@@ -126,9 +130,11 @@ impl Coroutine {
     /// The caller owns the block: it is vacant and no worker knows it.
     pub(crate) unsafe fn furnish(&self, packet: Arc<dyn Spawned>, reserved: Reserved) {
         debug_assert_eq!(self.stage.get(), Stage::Finished);
+        debug_assert!(self.locals.get().is_null(), "the last coroutine's locals");
         self.stage.set(Stage::Unstarted);
         self.unwinding.set(false);
         self.shield.set(0);
+        self.unparked.set(false);
         self.deadline.set(NEVER);
         self.set_reason(Reason::NONE);
         // SAFETY: the caller owns the block, so nobody else looks at these cells.
@@ -203,11 +209,28 @@ pub(crate) unsafe fn run_to_end(coroutine: &Coroutine) {
     unsafe { packet.run(coroutine) };
     // SAFETY: owner only. Destructors may suspend and may use other locals.
     unsafe { Locals::destroy(&coroutine.locals) };
+    // SAFETY: this is the stack we run on, until the coroutine has exited.
+    let stack_used = unsafe { stack_high_water(coroutine) };
     // SAFETY: the result is in place and this is its only completion.
-    unsafe { packet.complete() };
+    unsafe { packet.complete(stack_used) };
+    // A result that nobody takes was dropped there, and its destructor may have made new ones:
+    // they would be found by the next coroutine in this block.
+    // SAFETY: as above.
+    unsafe { Locals::destroy(&coroutine.locals) };
     // SAFETY: owner only; `packet` is not used below. Should this be the last reference, only the
     // identity is left in it: the result was taken, or dropped by whoever came second.
     drop(unsafe { (*coroutine.packet.get()).take() });
+}
+
+/// How deep the stack of the running coroutine was used, where the runtime measures that; else 0.
+unsafe fn stack_high_water(coroutine: &Coroutine) -> usize {
+    let measures = current::worker().is_some_and(|worker| worker.runtime.measures_stacks);
+    // SAFETY: owner only.
+    match unsafe { &*coroutine.frames.get() } {
+        // SAFETY: it is the caller's own stack.
+        Frames::Stack(stack) if measures => unsafe { stack.high_water() },
+        _ => 0,
+    }
 }
 
 /// What handles know of a coroutine, for as long as they live.
@@ -230,6 +253,9 @@ unsafe impl Sync for Identity {}
 const DONE: u32 = 1;
 /// `Identity::progress`: no handle will ask for the result.
 const DETACHED: u32 = 2;
+/// `Identity::progress`: above the flags, the stack used, in units of four bytes. A stack has at
+/// most 1 GiB, so 30 bits are enough.
+const STACK_USED_SHIFT: u32 = 2;
 
 /// Boxed once more than needed: most coroutines have no name, and those pay one word for it.
 struct Name(Box<str>);
@@ -241,6 +267,11 @@ impl Identity {
 
     pub(crate) fn is_done(&self) -> bool {
         self.progress.load(Ordering::Acquire) & DONE != 0
+    }
+
+    /// The stack used, in bytes; 0 when the coroutine goes on, or was not measured.
+    pub(crate) fn stack_used_bytes(&self) -> usize {
+        (self.progress.load(Ordering::Acquire) >> STACK_USED_SHIFT) as usize * 4
     }
 
     /// Waits for the result to be in place. A coroutine suspends, a plain thread blocks.
@@ -265,7 +296,7 @@ pub(crate) trait Spawned: Send + Sync {
     unsafe fn run(&self, coroutine: &Coroutine);
     /// # Safety
     /// Once, after `run`, on the coroutine's stack.
-    unsafe fn complete(&self);
+    unsafe fn complete(&self, stack_used_bytes: usize);
 }
 
 /// A packet, whatever its closure's type.
@@ -354,10 +385,11 @@ impl<F: FnOnce() -> T, T, K: Kept> Spawned for Packet<F, T, K> {
         *content = Content::Result(result);
     }
 
-    unsafe fn complete(&self) {
+    unsafe fn complete(&self, stack_used_bytes: usize) {
         // SAFETY: only this call, which comes once, takes what is kept.
         let kept = unsafe { ManuallyDrop::take(&mut *self.kept.get()) };
-        if self.identity.progress.fetch_or(DONE, Ordering::AcqRel) & DETACHED != 0 {
+        let stack_used = (stack_used_bytes.div_ceil(4) as u32) << STACK_USED_SHIFT;
+        if self.identity.progress.fetch_or(stack_used | DONE, Ordering::AcqRel) & DETACHED != 0 {
             // SAFETY: the handle is gone, so the result is ours to drop.
             let content = unsafe { mem::replace(&mut *self.content.get(), Content::Empty) };
             if let Content::Result(Err(payload)) = &content
@@ -397,10 +429,10 @@ pub(crate) fn detach<T>(packet: &dyn Outcome<T>) -> Option<thread::Result<T>> {
 /// Drops a value of the user's whose destructor may panic, and the panic's payload, whose
 /// destructor may panic too: that second payload is leaked, for there is nowhere left to go.
 pub(crate) fn drop_quietly<T>(value: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            mem::forget(again);
-        }
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
+        && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+    {
+        mem::forget(again);
     }
 }
 

@@ -115,6 +115,9 @@ mod ready;
 mod registry;
 #[allow(unsafe_code)]
 mod runtime;
+#[cfg(cosocket_asan)]
+#[allow(unsafe_code)]
+mod sanitizer;
 #[allow(unsafe_code)]
 mod scope;
 #[allow(unsafe_code)]
@@ -165,10 +168,9 @@ struct Readme;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::blocking::{Counts, counts};
+    pub use crate::timer::{Timer, Wheel};
     pub mod arch {
+        //! Context switches.
         pub use crate::arch::*;
-    }
-    pub mod timer {
-        pub use crate::timer::*;
     }
 }

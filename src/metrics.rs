@@ -25,6 +25,15 @@ pub struct Metrics {
     /// System calls made for waits, submissions, and attempts at I/O. Not those that make, set up
     /// or close descriptors.
     pub system_calls: u64,
+    /// Places for stacks that are mapped, used or not.
+    pub stack_slots: u64,
+    /// Of these, how many have a guard that costs two mappings (`vm.max_map_count`), for want of
+    /// `MADV_GUARD_INSTALL` (Linux 6.13).
+    pub stack_slots_protected: u64,
+    /// Of all, how many are used, promised, or kept ready by a worker.
+    pub stack_slots_in_use: u64,
+    /// Address space mapped for stacks, guards included. Not memory.
+    pub stack_mapped_bytes: u64,
 }
 
 /// A worker's counters: written by the worker alone, read by anyone.

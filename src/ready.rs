@@ -9,16 +9,11 @@ use crate::coroutine::Coroutine;
 pub(crate) struct ReadyQueue {
     head: Cell<*const Coroutine>,
     tail: Cell<*const Coroutine>,
-    len: Cell<usize>,
 }
 
 impl ReadyQueue {
     pub(crate) const fn new() -> ReadyQueue {
-        ReadyQueue { head: Cell::new(ptr::null()), tail: Cell::new(ptr::null()), len: Cell::new(0) }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len.get()
+        ReadyQueue { head: Cell::new(ptr::null()), tail: Cell::new(ptr::null()) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -34,7 +29,6 @@ impl ReadyQueue {
             Some(tail) => tail.next.set(coroutine),
             None => self.head.set(coroutine),
         }
-        self.len.set(self.len.get() + 1);
     }
 
     #[inline]
@@ -45,7 +39,6 @@ impl ReadyQueue {
         if self.head.get().is_null() {
             self.tail.set(ptr::null());
         }
-        self.len.set(self.len.get() - 1);
         Some(coroutine)
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -198,6 +199,12 @@ impl<T> JoinHandle<T> {
         self.0.thread()
     }
 
+    /// How many bytes of its stack the coroutine has used, once it is over. `None` before that,
+    /// and unless the runtime measures: see [`crate::Builder::measure_stacks`].
+    pub fn stack_high_water(&self) -> Option<usize> {
+        self.0.stack_high_water()
+    }
+
     /// Ends the coroutine at its next wait, or at the one it is in.
     ///
     /// The wait unwinds quietly, without the panic hook: destructors run, and `join` returns the
@@ -294,6 +301,10 @@ impl<'a, T> Handle<'a, T> {
         self.packet.identity().is_done()
     }
 
+    fn stack_high_water(&self) -> Option<usize> {
+        Some(self.packet.identity().stack_used_bytes()).filter(|&bytes| bytes > 0)
+    }
+
     pub(crate) fn cancel(&self) {
         self.packet.identity().signal(CANCELLED);
     }
@@ -331,6 +342,10 @@ enum Kind {
     Coroutine(Arc<dyn Spawned>),
     Thread(std::thread::Thread),
 }
+
+// As std's: what it names is shared through atomics alone.
+impl UnwindSafe for Thread {}
+impl RefUnwindSafe for Thread {}
 
 impl Thread {
     /// Makes [`park`] return, now or when it is called next. From any thread; never waits. Several
@@ -417,7 +432,7 @@ pub fn park() {
 /// as in std.
 pub fn park_timeout(timeout: Duration) {
     match current::worker() {
-        Some(_) => park_coroutine(Some(clock::after(timeout))),
+        Some(worker) => park_coroutine(Some(worker.after(timeout))),
         None => std::thread::park_timeout(timeout),
     }
 }
@@ -425,11 +440,13 @@ pub fn park_timeout(timeout: Duration) {
 fn park_coroutine(deadline: Option<clock::Nanos>) {
     let worker = current::worker().expect("asked for by a coroutine");
     let me = worker.current();
-    while !me.signals.take_unparked() {
+    // Both: two tokens are one.
+    let take_token = || me.unparked.replace(false) | me.signals.take_unparked();
+    while !take_token() {
         match wait::suspend(worker, Reason::PARK, deadline, false) {
             Signal::Wake => {}
             Signal::TimedOut => {
-                me.signals.take_unparked();
+                take_token();
                 return;
             }
             Signal::Cancelled => return raise_where_possible(),
@@ -440,7 +457,7 @@ fn park_coroutine(deadline: Option<clock::Nanos>) {
 /// Waits for at least `duration`, rounded up to a tick of 65.5 µs. A cancel unwinds out of it.
 pub fn sleep(duration: Duration) {
     match current::worker() {
-        Some(_) => sleep_until_nanos(clock::after(duration)),
+        Some(worker) => sleep_until_nanos(worker.after(duration)),
         None => std::thread::sleep(duration),
     }
 }

@@ -24,6 +24,8 @@ struct World {
     /// Bytes in the socket's buffer. Relaxed: only readiness tells of them.
     buffered: AtomicUsize,
     woken: AtomicBool,
+    /// What the reader writes before it waits, and whoever wakes it reads: its control block.
+    block: AtomicBool,
 }
 
 impl World {
@@ -32,6 +34,7 @@ impl World {
             readiness: Readiness::new(),
             buffered: AtomicUsize::new(0),
             woken: AtomicBool::new(false),
+            block: AtomicBool::new(false),
         })
     }
 
@@ -40,6 +43,7 @@ impl World {
         self.buffered.fetch_add(1, Ordering::Relaxed);
         if let Some(waiter) = self.readiness.event(edge) {
             assert_eq!(waiter, READER);
+            assert!(self.block.load(Ordering::Relaxed), "woken before it is known to wait");
             self.woken.swap(true, Ordering::Relaxed);
         }
     }
@@ -65,6 +69,7 @@ impl World {
                     return count;
                 }
             }
+            self.block.store(true, Ordering::Relaxed);
             if self.readiness.park(snapshot, READER) {
                 self.sleep();
                 self.readiness.unpark(READER);

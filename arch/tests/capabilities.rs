@@ -57,6 +57,7 @@ extern "C" fn rest_outermost(it: &Coroutine) -> usize {
 }
 
 #[test]
+#[cfg_attr(cosocket_asan, ignore = "reads what lies between the locals of other frames")]
 fn a_suspended_stack_can_be_found_and_read() {
     const { assert!(WALKABLE) };
     let coroutine = Coroutine::new(|it, _| rest_outermost(it));
@@ -81,7 +82,7 @@ fn a_suspended_stack_can_be_found_and_read() {
         }
         slot += size_of::<usize>();
     }
-    assert_eq!(callers, [], "not found on the stack");
+    assert!(callers.is_empty(), "not found on the stack: {callers:?}");
 
     assert_eq!(coroutine.resume(1), 5);
     assert_eq!(coroutine.context.registers(), None, "it has exited");

@@ -3,6 +3,10 @@
 //! An [`Op`] holds raw pointers into the frame of the coroutine that makes the call. That frame
 //! is suspended, not gone, while the kernel works, so the pointers stay good exactly as they do
 //! in a blocking system call; see the cancel protocol in [`crate::driver`].
+//!
+//! Only transfers, and the wait for readiness, are operations. `accept` and `connect` are made of
+//! that wait and of a call that does not block: then a timeout or a cancel never finds a
+//! descriptor that was accepted for nobody.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -37,16 +41,6 @@ pub(crate) enum Op {
         fd: RawFd,
         message: *const libc::msghdr,
     },
-    Accept {
-        fd: RawFd,
-        address: *mut libc::sockaddr_storage,
-        len: *mut libc::socklen_t,
-    },
-    Connect {
-        fd: RawFd,
-        address: *const libc::sockaddr_storage,
-        len: libc::socklen_t,
-    },
     /// Completes with the ready mask, as `poll(2)` names it.
     Poll {
         fd: RawFd,
@@ -62,24 +56,21 @@ impl Op {
             | Op::Send { fd, .. }
             | Op::RecvMsg { fd, .. }
             | Op::SendMsg { fd, .. }
-            | Op::Accept { fd, .. }
-            | Op::Connect { fd, .. }
             | Op::Poll { fd, .. } => fd,
         }
     }
 
-    /// Makes the system call once. `MSG_DONTWAIT` keeps it from blocking where the call has
-    /// flags; for `Accept` and `Connect` the descriptor's `O_NONBLOCK` has to, when
-    /// `may_block` is false. `EINTR` is retried here.
+    /// Makes the system call once. Unless it `may_block`, it answers `WouldBlock` in place of
+    /// waiting, whatever mode the descriptor is in.
     ///
     /// # Safety
     ///
     /// Every pointer in the operation must be valid for the call.
     pub(crate) unsafe fn attempt(&self, may_block: bool) -> io::Result<i32> {
         let wait = if may_block { 0 } else { libc::MSG_DONTWAIT };
-        loop {
+        retry_interrupted(|| {
             // SAFETY: the caller vouches for the pointers; the lengths come with them.
-            let result = unsafe {
+            unsafe {
                 match *self {
                     Op::Recv { fd, buffer, len, flags } => {
                         libc::recv(fd, buffer.cast(), len, flags | wait)
@@ -91,31 +82,54 @@ impl Op {
                     Op::SendMsg { fd, message } => {
                         libc::sendmsg(fd, message, libc::MSG_NOSIGNAL | wait)
                     }
-                    Op::Accept { fd, address, len } => {
-                        libc::accept4(fd, address.cast(), len, libc::SOCK_CLOEXEC) as isize
-                    }
-                    Op::Connect { fd, address, len } => {
-                        libc::connect(fd, address.cast(), len) as isize
-                    }
-                    Op::Poll { fd, events } => {
-                        let mut entry = libc::pollfd { fd, events, revents: 0 };
-                        match libc::poll(&mut entry, 1, if may_block { -1 } else { 0 }) {
-                            0 => {
-                                return Err(io::Error::from_raw_os_error(libc::EAGAIN));
-                            }
-                            1.. => entry.revents as isize,
-                            error => error as isize,
-                        }
-                    }
+                    Op::Poll { fd, events } => poll_once(fd, events, may_block),
                 }
-            };
-            if result >= 0 {
-                return Ok(result as i32);
             }
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
+        })
+    }
+}
+
+/// Accepts a connection, close-on-exec. Whether it blocks is up to the descriptor's mode.
+///
+/// # Safety
+///
+/// `address` and `len` must be valid for the call, or null.
+pub(crate) unsafe fn accept(
+    fd: RawFd,
+    address: *mut libc::sockaddr_storage,
+    len: *mut libc::socklen_t,
+) -> io::Result<RawFd> {
+    retry_interrupted(|| {
+        // SAFETY: the caller vouches for the pointers.
+        unsafe { libc::accept4(fd, address.cast(), len, libc::SOCK_CLOEXEC) as isize }
+    })
+}
+
+/// `poll(2)` of one descriptor; "not ready" is `EAGAIN`, as for the other calls.
+fn poll_once(fd: RawFd, events: i16, may_block: bool) -> isize {
+    let mut entry = libc::pollfd { fd, events, revents: 0 };
+    // SAFETY: one entry, valid for the call.
+    match unsafe { libc::poll(&mut entry, 1, if may_block { -1 } else { 0 }) } {
+        1.. => entry.revents as isize,
+        0 => {
+            // SAFETY: the thread's own errno.
+            unsafe { *libc::__errno_location() = libc::EAGAIN };
+            -1
+        }
+        error => error as isize,
+    }
+}
+
+/// No caller wants to hear of a signal that it has nothing to do with.
+fn retry_interrupted(call: impl Fn() -> isize) -> io::Result<i32> {
+    loop {
+        let result = call();
+        if result >= 0 {
+            return Ok(result as i32);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
         }
     }
 }

@@ -77,6 +77,7 @@ impl Snapshot {
         self.0 & READY != 0
     }
 
+    #[cfg(test)]
     pub(crate) fn is_closed(self) -> bool {
         self.0 & CLOSED != 0
     }

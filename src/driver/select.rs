@@ -6,8 +6,10 @@ use std::os::fd::AsFd;
 use super::epoll::Epoll;
 use super::uring::Uring;
 use super::{Refused, Wait};
+use crate::clock::{self, Nanos};
 use crate::coroutine::Coroutine;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, WOKEN};
+use crate::worker;
 
 /// Which kernel interface workers wait on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +69,8 @@ impl Driver {
         Ok(Driver::Epoll(Box::new(Epoll::open(mailbox)?), refused))
     }
 
-    /// One turn: hand over what is staged, wait if told to, report who can go on.
+    /// One turn: hand over what is staged, wait if told to, tell who can go on. `ready` gets those
+    /// of this worker that completed; waiters on readiness are woken, wherever they are.
     pub(crate) fn turn(&self, wait: Wait, mut ready: impl FnMut(&'static Coroutine)) {
         match self {
             Driver::Uring(ring) => {
@@ -75,17 +78,22 @@ impl Driver {
                 ring.turn(wait, &mut |slot| ready(unsafe { &*Coroutine::of_op(slot) }));
             }
             Driver::Epoll(epoll, _) => {
-                // SAFETY: what parks on readiness are control blocks, never freed.
-                epoll.turn(wait, &mut |waiter| ready(unsafe { &*waiter.cast::<Coroutine>() }));
+                epoll.turn(wait, &mut |waiter| {
+                    // SAFETY: what parks on readiness are control blocks, never freed.
+                    let waiter = unsafe { &*waiter.cast::<Coroutine>() };
+                    // A descriptor is in the epoll of every worker that ever waited on it: the
+                    // one that waits now may be another's.
+                    worker::signal(waiter, waiter.signals.generation(), WOKEN);
+                });
             }
         }
     }
 
-    /// So much is staged that it should be handed over now.
-    pub(crate) fn should_submit(&self) -> bool {
+    /// The time by which this driver's timeouts run. All that coroutines wait for is reckoned from
+    /// it, so that a simulated driver can have a clock of its own.
+    pub(crate) fn now(&self) -> Nanos {
         match self {
-            Driver::Uring(ring) => ring.should_submit(),
-            Driver::Epoll(..) => false,
+            Driver::Uring(_) | Driver::Epoll(..) => clock::now(),
         }
     }
 

@@ -113,6 +113,7 @@ fn remove(worker: usize, fd: RawFd) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::readiness::Edge;
     use super::*;
 
     #[test]
@@ -129,6 +130,20 @@ mod tests {
         source.release(-1);
         // SAFETY: from `token`.
         assert!(unsafe { Source::of(token) }.is_none());
+    }
+
+    #[test]
+    fn the_next_descriptor_starts_as_unknown() {
+        let source = Source::take();
+        assert!(source.read.park(source.read.snapshot(), std::ptr::without_provenance(64)));
+        source.read.event(Edge::Closed);
+        assert!(source.write.park(source.write.snapshot(), std::ptr::without_provenance(64)));
+        assert!(source.write.unpark(std::ptr::without_provenance(64)));
+        source.release(-1);
+        for direction in [&source.read, &source.write] {
+            let snapshot = direction.snapshot();
+            assert!(snapshot.is_ready() && !snapshot.is_closed());
+        }
     }
 
     #[test]

@@ -21,7 +21,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Call, Direction, Half, IoHandle, Op, ended};
-use crate::clock;
 use crate::driver::epoll::Epoll;
 use crate::driver::source::Source;
 use crate::driver::uring::{Uring, more_is_waiting};
@@ -88,7 +87,7 @@ impl IoHandle {
                     None => wait::suspend(call.worker, reason, deadline, false),
                     // Some kernels miss a cancel that comes while an operation is being looked at.
                     Some(_) => {
-                        let again = clock::after(CANCEL_AGAIN_AFTER);
+                        let again = call.worker.after(CANCEL_AGAIN_AFTER);
                         wait::suspend(call.worker, reason, Some(again), true)
                     }
                 };

@@ -33,8 +33,8 @@ pub(crate) use crate::driver::op::{Direction, Op};
 
 use crate::clock::{self, Nanos};
 use crate::current;
-use crate::driver::Driver;
 use crate::driver::source::Source;
+use crate::driver::{Driver, op};
 use crate::wait::{self, Signal};
 use crate::worker::Worker;
 
@@ -160,25 +160,27 @@ impl IoHandle {
 
     /// Accepts one connection. Errors of the call, `EMFILE` too, come back at once.
     pub(crate) fn accept(&self) -> io::Result<(OwnedFd, socket2::SockAddr)> {
-        let fd = self.fd.as_raw_fd();
-        let accept = |storage: *mut _, len: *mut _| {
-            let op = Op::Accept { fd, address: storage, len };
-            // SAFETY: storage and length are valid for this call, and an accept never goes to
-            // the ring: it is tried again after a wait for readiness.
-            unsafe { self.accept_fd(op) }
-        };
         // SAFETY: the kernel fills in address and length.
-        let (connection, address) =
-            unsafe { socket2::SockAddr::try_init(|storage, len| accept(storage.cast(), len)) }?;
+        let (connection, address) = unsafe {
+            socket2::SockAddr::try_init(|storage, len| self.accept_fd(storage.cast(), len))
+        }?;
         // SAFETY: just accepted, and nobody else's.
         Ok((unsafe { OwnedFd::from_raw_fd(connection) }, address))
     }
 
-    unsafe fn accept_fd(&self, op: Op) -> io::Result<RawFd> {
+    /// # Safety
+    ///
+    /// As [`op::accept`].
+    unsafe fn accept_fd(
+        &self,
+        address: *mut libc::sockaddr_storage,
+        len: *mut libc::socklen_t,
+    ) -> io::Result<RawFd> {
         let direction = Direction::Read;
+        // SAFETY: the caller's pointers.
+        let attempt = || unsafe { op::accept(self.fd.as_raw_fd(), address, len) };
         let Some(worker) = current::worker() else {
-            // SAFETY: the caller's pointers.
-            return unsafe { self.perform_blocking(direction, &op) };
+            return self.block_on(direction, attempt);
         };
         worker.charge();
         if wait::is_cancellable(worker) {
@@ -188,8 +190,7 @@ impl IoHandle {
             // Every time: a clone's conversion may have given the flag back meanwhile.
             self.mode.borrow_nonblocking(self.fd.as_fd())?;
             worker.counters.attempts.add(1);
-            // SAFETY: the caller's pointers; O_NONBLOCK is set.
-            match unsafe { op.attempt(false) } {
+            match attempt() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }
@@ -227,15 +228,17 @@ impl IoHandle {
     unsafe fn perform(&self, direction: Direction, op: Op, len: usize) -> io::Result<usize> {
         let Some(worker) = current::worker() else {
             // SAFETY: the caller's pointers.
-            return unsafe { self.perform_blocking(direction, &op) }.map(|moved| moved as usize);
+            let attempt = || unsafe { op.attempt(true) };
+            return self.block_on(direction, attempt).map(|moved| moved as usize);
         };
         worker.charge();
         if wait::is_cancellable(worker) {
             return Err(ended(Signal::Cancelled));
         }
         let fd = self.fd.as_fd();
-        let unwinding = wait::is_unwinding(worker);
-        if unwinding || self.mode.is_nonblocking(fd) {
+        let nonblocking = self.mode.is_nonblocking(fd);
+        let unwinding = !nonblocking && wait::is_unwinding(worker);
+        if unwinding || nonblocking {
             // SAFETY: the caller's pointers.
             return unsafe { self.attempt_once(worker, direction, &op, unwinding) };
         }
@@ -277,10 +280,13 @@ impl IoHandle {
 
     /// On a plain thread: the blocking call itself. Where we have set O_NONBLOCK behind the
     /// user's back, `poll` does the waiting.
-    unsafe fn perform_blocking(&self, direction: Direction, op: &Op) -> io::Result<i32> {
+    fn block_on(
+        &self,
+        direction: Direction,
+        call: impl Fn() -> io::Result<i32>,
+    ) -> io::Result<i32> {
         loop {
-            // SAFETY: the caller's pointers.
-            match unsafe { op.attempt(true) } {
+            match call() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }
@@ -376,7 +382,7 @@ impl Call {
     /// Counted from now. The turn's cached clock would save a clock read, but a coroutine that
     /// has computed since would be timed out early; only calls that wait with a timeout pay.
     fn deadline(&self) -> Option<Nanos> {
-        self.timeout.map(clock::after)
+        self.timeout.map(|timeout| self.worker.after(timeout))
     }
 }
 

@@ -115,6 +115,7 @@ impl StackCache {
         idle.hot.push(stack);
     }
 
+    #[cfg(test)]
     /// Stacks that are idle here.
     pub(crate) fn idle(&self) -> usize {
         self.idle.borrow().len()

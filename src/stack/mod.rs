@@ -49,8 +49,7 @@ mod tests;
 use std::ops::Range;
 
 pub(crate) use cache::StackCache;
-pub(crate) use guard::GuardKind;
-pub(crate) use pool::{StackPool, StackStats, Warm};
+pub(crate) use pool::{StackPool, Warm};
 pub(crate) use size::page_bytes;
 
 use size::SizeClass;
@@ -107,6 +106,19 @@ impl Stack {
         self.place.class().bytes()
     }
 
+    /// Gives the memory of the stack back, so that [`Stack::high_water`] counts from nothing.
+    ///
+    /// # Safety
+    ///
+    /// Nobody runs on the stack, and nothing on it is needed any more.
+    pub(crate) unsafe fn empty(&self) {
+        let bottom = self.bottom();
+        let iov_len = self.slab.slab().end(self.place.index()).addr() - bottom.addr();
+        let range = libc::iovec { iov_base: bottom.cast(), iov_len };
+        // SAFETY: the caller's promise. What is refused merely stays in memory.
+        let _ = unsafe { advice::advise(&[range], advice::Advice::Empty) };
+    }
+
     /// How many bytes below `top` were ever used, since the stack was last emptied.
     ///
     /// It looks for the lowest word that is not zero, and brings no page in to do so. So it errs
@@ -116,8 +128,8 @@ impl Stack {
     ///
     /// # Safety
     ///
-    /// Nobody may run on the stack meanwhile: its coroutine is suspended, finished, or not yet
-    /// started.
+    /// Nobody else may run on the stack meanwhile: its coroutine is suspended, finished, not yet
+    /// started, or the caller.
     pub(crate) unsafe fn high_water(&self) -> usize {
         let top = self.top().addr();
         let mut page = self.bottom();

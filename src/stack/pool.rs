@@ -18,7 +18,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::advice::{self, Advice, RANGES_PER_CALL};
 use super::guard::{self, GuardKind};
@@ -166,8 +166,11 @@ impl StackPool {
     pub(super) fn trim(&self) -> Warm {
         let warm = self.depots.iter().map(|depot| {
             // Whoever holds the lock will come by, too.
-            let Ok(mut held) = depot.try_lock() else {
-                return Warm::Needed;
+            let mut held = match depot.try_lock() {
+                Ok(held) => held,
+                // A panic under the lock leaves the depot whole; see `lock`.
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return Warm::Needed,
             };
             let surplus = held.pop_surplus();
             if surplus.is_empty() {

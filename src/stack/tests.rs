@@ -3,6 +3,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::advice::is_resident;
+use super::guard::GuardKind;
+use super::pool::StackStats;
 use super::size::{Geometry, MAXIMUM_BYTES, MINIMUM_BYTES, SizeClass, page_bytes};
 use super::*;
 use crate::child;
@@ -347,6 +349,7 @@ fn high_water_is_exact_to_a_word_and_brings_no_page_in() {
 
 /// Also the proof that a slab's guards cost no mappings, where the kernel can mark them.
 #[test]
+#[cfg_attr(cosocket_asan, ignore = "the sanitizer maps memory of its own")]
 fn many_stacks_take_few_mappings_and_none_after_the_pool() {
     let output =
         child::run("stack::tests::many_stacks_take_few_mappings_and_none_after_the_pool", || {
@@ -370,6 +373,7 @@ fn many_stacks_take_few_mappings_and_none_after_the_pool() {
 }
 
 #[test]
+#[cfg_attr(cosocket_asan, ignore = "the sanitizer maps memory of its own")]
 fn pool_keeps_slabs_that_have_a_stack_out() {
     // Alone in its process: another test's mapping may take the place of one that is gone.
     let output = child::run("stack::tests::pool_keeps_slabs_that_have_a_stack_out", || {
@@ -391,6 +395,7 @@ fn pool_keeps_slabs_that_have_a_stack_out() {
 }
 
 #[test]
+#[cfg_attr(cosocket_asan, ignore = "the sanitizer maps memory of its own")]
 fn exhausted_address_space_is_an_error_that_names_the_limit() {
     let output = child::run(
         "stack::tests::exhausted_address_space_is_an_error_that_names_the_limit",
@@ -423,6 +428,7 @@ fn exhausted_address_space_is_an_error_that_names_the_limit() {
 }
 
 #[test]
+#[cfg_attr(cosocket_asan, ignore = "the sanitizer maps memory of its own")]
 fn protected_guards_leave_mappings_to_the_program_and_name_the_sysctl() {
     let output = child::run(
         "stack::tests::protected_guards_leave_mappings_to_the_program_and_name_the_sysctl",
@@ -469,6 +475,7 @@ fn limit_address_space(bytes: libc::rlim_t) -> bool {
 
 /// Locked memory cannot be marked: such a slab is protected instead.
 #[test]
+#[cfg_attr(cosocket_asan, ignore = "the sanitizer maps memory of its own")]
 fn locked_memory_is_guarded_too() {
     let output = child::run("stack::tests::locked_memory_is_guarded_too", || {
         let pool = pool(16 * KIB);
@@ -483,114 +490,4 @@ fn locked_memory_is_guarded_too() {
         check_guard(&reserved.stack);
     });
     assert!(output.status.success(), "{}", child::stderr(&output));
-}
-struct Cpu(libc::timespec);
-impl Cpu {
-    fn now() -> Cpu {
-        let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t) };
-        Cpu(t)
-    }
-    fn elapsed(&self) -> std::time::Duration {
-        let n = Cpu::now().0;
-        std::time::Duration::from_nanos(
-            ((n.tv_sec - self.0.tv_sec) * 1_000_000_000 + n.tv_nsec - self.0.tv_nsec) as u64,
-        )
-    }
-}
-#[test]
-fn zz_million() {
-    fn status(key: &str) -> String {
-        std::fs::read_to_string("/proc/self/status")
-            .unwrap()
-            .lines()
-            .find(|l| l.starts_with(key))
-            .unwrap_or("")
-            .to_string()
-    }
-    let n: usize = std::env::var("N").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
-    let kib: usize = std::env::var("KIB").ok().and_then(|n| n.parse().ok()).unwrap_or(64);
-    let before = mappings();
-    let pool = pool(kib * KIB);
-    let cache = StackCache::new(pool.clone());
-    let mut stacks = Vec::with_capacity(n);
-    eprintln!("before: {before} maps {} {}", status("VmPTE"), status("VmRSS"));
-    let t = Cpu::now();
-    for _ in 0..n {
-        let s = stack(&cache);
-        stacks.push(s);
-    }
-    let no_touch = t.elapsed();
-    let t = Cpu::now();
-    for s in &stacks {
-        unsafe { s.top().cast::<u64>().sub(1).write(1) };
-    }
-    let touch = t.elapsed();
-    eprintln!(
-        "reserve+take {:.1} ns, first touch {:.1} ns",
-        no_touch.as_nanos() as f64 / n as f64,
-        touch.as_nanos() as f64 / n as f64
-    );
-    eprintln!("maps {} {} {} {:?}", mappings(), status("VmPTE"), status("VmRSS"), pool.stats());
-    let t = Cpu::now();
-    for s in stacks.drain(..) {
-        cache.give(s);
-    }
-    eprintln!("give {:.1} ns", t.elapsed().as_nanos() as f64 / n as f64);
-    let t = Cpu::now();
-    for _ in 0..n {
-        stacks.push(stack(&cache));
-    }
-    eprintln!("reserve+take again {:.1} ns", t.elapsed().as_nanos() as f64 / n as f64);
-    for s in stacks.drain(..) {
-        cache.give(s);
-    }
-    let mut ticks = 0;
-    let mut max = std::time::Duration::ZERO;
-    let t = Cpu::now();
-    loop {
-        let t1 = Cpu::now();
-        let more = cache.trim();
-        max = max.max(t1.elapsed());
-        ticks += 1;
-        if !more {
-            break;
-        }
-    }
-    eprintln!("trim all: {ticks} calls {:?} longest {max:?}; {}", t.elapsed(), status("VmRSS"));
-    drop(stacks);
-    drop(cache);
-    let t = Cpu::now();
-    drop(pool);
-    eprintln!("drop {:?} maps {} {} {}", t.elapsed(), mappings(), status("VmPTE"), status("VmRSS"));
-}
-#[test]
-fn zz_warm() {
-    let pool = pool(64 * KIB);
-    let cache = StackCache::new(pool.clone());
-    for _ in 0..5 {
-        let t = Cpu::now();
-        for _ in 0..10_000_000 {
-            let r = std::hint::black_box(cache.reserve(None).unwrap());
-            let s = std::hint::black_box(cache.take(r));
-            cache.give(s);
-        }
-        eprintln!("reserve+take+give {:.2} ns", t.elapsed().as_nanos() as f64 / 1e7);
-    }
-}
-#[test]
-fn zz_create() {
-    for (kib, kind) in [(64, guard::best()), (256, guard::best()), (64, GuardKind::Protected)] {
-        for round in 0..3 {
-            let pool = StackPool::with_guards(kib * KIB, kind).unwrap();
-            let n = 20_000;
-            let t = Cpu::now();
-            let v: Vec<_> = (0..n).map(|_| pool.reserve(None).unwrap()).collect();
-            eprintln!(
-                "{kib} KiB {kind:?} round {round}: map+guard {:.1} ns",
-                t.elapsed().as_nanos() as f64 / n as f64
-            );
-            drop(v);
-        }
-    }
 }

@@ -449,7 +449,8 @@ fn a_ring_before_the_sleep_ends_it() {
     worker.mailbox.ring();
     assert!(worker.turn(Wait::Forever).0.doorbell);
     worker.mailbox.wake_up();
-    assert!(!worker.turn(Wait::Poll).0.doorbell, "answered");
+    assert!(!worker.mailbox.doorbell().answer(), "the turn has answered it");
+    assert!(!worker.turn(Wait::Poll).0.doorbell);
 }
 
 #[test]
@@ -578,9 +579,10 @@ fn without_epoll_pwait2_a_timed_wait_uses_milliseconds() {
         refuse(libc::SYS_epoll_pwait2, libc::EPERM);
         let worker = Worker::new();
         let before = worker.epoll.system_calls();
-        worker.turn(Wait::Until(clock::now() + 10_000));
+        // Long enough not to be over before the call, which would then only poll.
+        worker.turn(Wait::Until(clock::now() + 20_000_000));
         assert_eq!(worker.epoll.system_calls() - before, 2, "refused once");
-        worker.turn(Wait::Until(clock::now() + 10_000));
+        worker.turn(Wait::Until(clock::now() + 20_000_000));
         assert_eq!(worker.epoll.system_calls() - before, 3, "and remembered");
         assert_never_early(&worker);
         let (mine, _theirs) = pair();

@@ -40,10 +40,6 @@ use crate::clock::{self, Nanos};
 use crate::driver::op::Op;
 use crate::driver::{OpSlot, OpState, Refused, Turn, Wait};
 
-/// Staged entries that are worth a submission of their own while coroutines keep running: the
-/// data of a larger batch has left the cache before the kernel copies it.
-const SUBMIT_AT: u32 = 16;
-
 /// How often a full submission queue is offered to a kernel that takes nothing (out of memory)
 /// before the operation ends with EAGAIN.
 const FLUSH_ATTEMPTS: u32 = 64;
@@ -56,6 +52,7 @@ const DRAIN_STEP: Nanos = 100_000_000;
 /// Longest relative timeout, so that the kernel's sum with its clock cannot overflow.
 const TIMEOUT_MAX: Nanos = i64::MAX as Nanos / 2;
 
+#[cfg(test)]
 /// What the driver has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
@@ -169,7 +166,7 @@ impl Uring {
         debug_assert!(matches!(this.state.get(), OpState::Idle | OpState::Done));
         this.state.set(OpState::InFlight);
         self.in_flight.set(self.in_flight.get() + 1);
-        let entry = encode::operation(op, self.capabilities).user_data(user_data::of(this));
+        let entry = encode::operation(op).user_data(user_data::of(this));
         // SAFETY: the caller keeps what the entry points to.
         if !unsafe { self.stage(&entry) } {
             self.land(this, -libc::EAGAIN, 0, OpState::Reaped);
@@ -229,14 +226,10 @@ impl Uring {
         Turn { doorbell: self.doorbell_rang.take(), entered: self.ring.system_calls() != calls }
     }
 
+    #[cfg(test)]
     /// Operations whose terminal completion has not come.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.get()
-    }
-
-    /// Whether so much is staged that a turn should not wait for the run queue to empty.
-    pub(crate) fn should_submit(&self) -> bool {
-        self.ring.staged() >= SUBMIT_AT
     }
 
     /// System calls made so far.
@@ -244,6 +237,7 @@ impl Uring {
         self.ring.system_calls()
     }
 
+    #[cfg(test)]
     pub(crate) fn counters(&self) -> Counters {
         Counters {
             system_calls: self.ring.system_calls(),

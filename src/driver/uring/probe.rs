@@ -7,7 +7,6 @@
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use io_uring::squeue::Entry;
@@ -31,8 +30,6 @@ const STEP_PATIENCE: Timeout = Timeout::After(1_000_000_000);
 pub(super) struct Capabilities {
     /// `enter` takes an absolute timeout (Linux 6.12).
     pub(super) absolute_timeout: bool,
-    /// Accept can arm its poll without trying first (6.10).
-    pub(super) accept_poll_first: bool,
 }
 
 /// Opens a ring of `entries`, or fewer where memory is short.
@@ -117,8 +114,6 @@ fn require_operations(ring: &Ring) -> Result<(), Refused> {
         ("SEND", opcode::Send::CODE),
         ("RECVMSG", opcode::RecvMsg::CODE),
         ("SENDMSG", opcode::SendMsg::CODE),
-        ("ACCEPT", opcode::Accept::CODE),
-        ("CONNECT", opcode::Connect::CODE),
         ("POLL_ADD", opcode::PollAdd::CODE),
         ("ASYNC_CANCEL", opcode::AsyncCancel::CODE),
     ];
@@ -140,10 +135,7 @@ impl SelfTest<'_> {
         self.receive()?;
         self.cancel()?;
         self.doorbell()?;
-        Ok(Capabilities {
-            absolute_timeout: self.has_absolute_timeout(),
-            accept_poll_first: self.has_accept_poll_first()?,
-        })
+        Ok(Capabilities { absolute_timeout: self.has_absolute_timeout() })
     }
 
     fn no_operation(&self) -> Result<(), Refused> {
@@ -210,17 +202,6 @@ impl SelfTest<'_> {
         self.ring.enter(0, Some(Timeout::At(0))) != Err(libc::EINVAL)
     }
 
-    /// The flag is judged before the descriptor is looked up, so a bad descriptor tells.
-    fn has_accept_poll_first(&self) -> Result<bool, Refused> {
-        const STEP: &str = "accept";
-        let entry = encode::accept(-1, ptr::null_mut(), ptr::null_mut(), true);
-        self.put(entry, 51, STEP)?;
-        match self.completion(STEP)? {
-            cqe if cqe.user_data == 51 => Ok(cqe.result == -libc::EBADF),
-            cqe => Err(surprise(STEP, cqe)),
-        }
-    }
-
     fn put(&self, entry: Entry, user_data: u64, step: &'static str) -> Result<(), Refused> {
         let entry = entry.user_data(user_data);
         // SAFETY: the steps keep, or leak, what their entries point to.
@@ -283,7 +264,7 @@ impl SelfTest<'_> {
 
 fn receive_into(socket: &UnixStream, byte: *mut u8) -> Entry {
     let receive = Op::Recv { fd: socket.as_raw_fd(), buffer: byte, len: 1, flags: 0 };
-    encode::operation(&receive, Capabilities::default())
+    encode::operation(&receive)
 }
 
 fn failed(step: &'static str, what: &str) -> Refused {

@@ -61,7 +61,6 @@ pub(super) struct Cqe {
 
 pub(super) struct Ring {
     ring: IoUring,
-    pub(super) setup: Setup,
     /// Index of the registered ring descriptor, which spares every `enter` a look-up.
     pub(super) registered: Option<u32>,
     system_calls: Cell<u64>,
@@ -86,13 +85,8 @@ impl Ring {
             builder.setup_submit_all();
         }
         let ring = builder.build(entries).map_err(errno)?;
-        let mut ring = Ring {
-            ring,
-            setup,
-            registered: None,
-            system_calls: Cell::new(0),
-            submitted: Cell::new(0),
-        };
+        let mut ring =
+            Ring { ring, registered: None, system_calls: Cell::new(0), submitted: Cell::new(0) };
         ring.registered = ring.register_descriptor();
         Ok(ring)
     }
@@ -215,6 +209,7 @@ impl Ring {
         self.system_calls.set(self.system_calls.get() + 1);
     }
 
+    #[cfg(test)]
     /// Entries the kernel has taken.
     pub(super) fn submitted(&self) -> u64 {
         self.submitted.get()

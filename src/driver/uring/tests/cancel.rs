@@ -1,11 +1,7 @@
 //! Cancels: in a storm, in a race, too late, and repeated.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
 use std::thread;
-use std::time::Duration;
-
-use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::*;
 
@@ -212,54 +208,4 @@ fn a_cancel_that_races_with_arrival_loses_no_byte() {
         assert_eq!(bench.uring.counters().stale, 0);
         assert_eq!(bench.run(recv(&far, data)), 0);
     }
-}
-
-#[test]
-fn a_cancelled_accept_leaves_the_peer_in_the_backlog() {
-    let bench = Bench::open(64);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let slot = bench.start(Op::Accept {
-        fd: listener.as_raw_fd(),
-        address: std::ptr::null_mut(),
-        len: std::ptr::null_mut(),
-    });
-    bench.turn(Wait::Poll);
-    bench.cancel(slot);
-    assert_eq!(bench.finish(slot).result, -libc::ECANCELED);
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (server, _) = listener.accept().unwrap();
-    assert_eq!(client.local_addr().unwrap(), server.peer_addr().unwrap());
-}
-
-/// A connect to a full AF_UNIX backlog ends up blocking on a kernel thread, where a cancel only
-/// sends a signal: the answer was EALREADY, and the end came as EINTR.
-#[test]
-fn a_connect_that_blocks_on_a_kernel_thread_can_be_cancelled() {
-    let bench = Bench::open(64);
-    let path = std::env::temp_dir().join(format!("cosocket-backlog-{}", std::process::id()));
-    let _ = std::fs::remove_file(&path);
-    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-    let address: &'static SockAddr = Box::leak(Box::new(SockAddr::unix(&path).unwrap()));
-    listener.bind(address).unwrap();
-    listener.listen(0).unwrap();
-    let _first = UnixStream::connect(&path).unwrap();
-
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-    let slot = bench.start(super::operations::connect(&socket, address));
-    for _ in 0..20 {
-        let soon = crate::clock::now() + Duration::from_millis(1).as_nanos() as u64;
-        bench.turn(Wait::Until(soon));
-    }
-    assert!(slot.is_out());
-    let result = loop {
-        bench.cancel(slot);
-        if let Some(completion) = slot.take() {
-            break completion.result;
-        }
-        bench.turn(Wait::Forever);
-    };
-    std::fs::remove_file(&path).unwrap();
-    let ends = [-libc::ECANCELED, -libc::EINTR];
-    assert!(ends.contains(&result), "{result}");
-    drop(UnixListener::from(OwnedFd::from(listener)));
 }

@@ -2,11 +2,10 @@
 
 use std::io::{Read, Write};
 use std::mem;
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::ptr;
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{SockAddr, Socket};
 
 use super::*;
 use crate::driver::uring::more_is_waiting;
@@ -144,69 +143,6 @@ fn message(data: &mut [u8]) -> &'static mut libc::msghdr {
     message.msg_iov = vector;
     message.msg_iovlen = 1;
     message
-}
-
-#[test]
-fn accept_waits_and_tells_the_peer() {
-    for bench in [Bench::open(64), Bench::without_capabilities(64)] {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        // A listener of ours is non-blocking; the ring waits nevertheless.
-        listener.set_nonblocking(true).unwrap();
-        let address = Box::leak(Box::new([0u8; size_of::<libc::sockaddr_storage>()]));
-        let len = Box::leak(Box::new(address.len() as libc::socklen_t));
-        let slot = bench.start(Op::Accept {
-            fd: listener.as_raw_fd(),
-            address: address.as_mut_ptr().cast(),
-            len,
-        });
-        assert!(bench.turn(Wait::Poll).is_empty());
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let fd = bench.finish(slot).result;
-        assert!(fd >= 0, "{fd}");
-        // SAFETY: a new descriptor, ours alone.
-        let server = TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
-        assert_eq!(server.peer_addr().unwrap(), client.local_addr().unwrap());
-        let port = client.local_addr().unwrap().port();
-        assert_eq!(address[2..4], port.to_be_bytes());
-        assert_eq!(*len, 16);
-        // SAFETY: F_GETFD takes no pointer.
-        assert_eq!(unsafe { libc::fcntl(fd, libc::F_GETFD) }, libc::FD_CLOEXEC);
-    }
-}
-
-#[test]
-fn accept_of_a_waiting_peer_without_its_address() {
-    let bench = Bench::open(64);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let fd = bench.run(Op::Accept {
-        fd: listener.as_raw_fd(),
-        address: ptr::null_mut(),
-        len: ptr::null_mut(),
-    });
-    assert!(fd >= 0, "{fd}");
-    // SAFETY: a new descriptor, ours alone.
-    drop(unsafe { OwnedFd::from_raw_fd(fd) });
-}
-
-#[test]
-fn connect_succeeds_and_is_refused() {
-    let bench = Bench::open(64);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let there: &'static SockAddr = Box::leak(Box::new(listener.local_addr().unwrap().into()));
-    for is_nonblocking in [false, true] {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_nonblocking(is_nonblocking).unwrap();
-        assert_eq!(bench.run(connect(&socket, there)), 0);
-        assert_eq!(socket.peer_addr().unwrap().as_socket(), there.as_socket());
-    }
-    drop(listener);
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    assert_eq!(bench.run(connect(&socket, there)), -libc::ECONNREFUSED);
-}
-
-pub(super) fn connect(socket: &Socket, to: &'static SockAddr) -> Op {
-    Op::Connect { fd: socket.as_raw_fd(), address: to.as_ptr().cast(), len: to.len() }
 }
 
 #[test]

@@ -106,9 +106,8 @@ fn a_turn_that_reaps_while_it_makes_room_does_not_sleep() {
 fn a_turn_goes_on_after_a_short_submission() {
     let bench = Bench::exact(LADDER[4], 8, 64);
     bench.turn(Wait::Poll);
-    let mut bad =
-        crate::driver::uring::encode::accept(-1, std::ptr::null_mut(), std::ptr::null_mut(), true);
-    // SAFETY: bytes 2 and 3 of an entry are `ioprio`; no accept has such flags.
+    let mut bad = crate::driver::uring::encode::doorbell(-1);
+    // SAFETY: bytes 2 and 3 of an entry are `ioprio`; no poll has such flags.
     unsafe { (&raw mut bad).cast::<u16>().add(1).write(0x7fff) };
     // SAFETY: the entry points to nothing. Completions of "cancel all" are passed over.
     assert!(unsafe {
@@ -158,22 +157,6 @@ fn a_callback_may_start_the_next_operation() {
         });
     }
     assert_eq!(bench.uring.counters().completed, 510);
-}
-
-#[test]
-fn should_submit_counts_what_is_staged() {
-    let bench = Bench::open(64);
-    let (near, _far) = unix_pair();
-    bench.turn(Wait::Poll);
-    let poll = Op::Poll { fd: near.as_raw_fd(), events: libc::POLLOUT };
-    for _ in 0..15 {
-        bench.start(poll);
-    }
-    assert!(!bench.uring.should_submit());
-    bench.start(poll);
-    assert!(bench.uring.should_submit());
-    assert_eq!(bench.finish_all(), 16);
-    assert!(!bench.uring.should_submit());
 }
 
 /// Runs `test` on a thread for which the kernel answers every further enter with `errno`.
