@@ -43,7 +43,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::current;
-use crate::wait::{self, Reason, WaitSlot};
+use crate::wait::{self, Reason, Shield, WaitSlot};
 
 /// What the pool runs.
 pub(crate) type Job = Box<dyn FnOnce() + Send + 'static>;
@@ -85,6 +85,7 @@ const STACK_BYTES: usize = 2 << 20;
 /// # std::io::Result::Ok(())
 /// ```
 pub fn unblock<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    let _shield = Shield::where_nothing_unwinds();
     try_unblock(f).expect("starting a thread for a blocking closure")
 }
 
@@ -140,7 +141,7 @@ fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> io::Res
     let mut outcome = answer.outcome.get().expect("waited for").lock();
     match outcome.as_mut().expect("nothing panics with it").take().expect("taken once") {
         Ok(value) => Ok(value),
-        Err(payload) => panic::resume_unwind(payload),
+        Err(payload) => wait::unwind(payload),
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) struct Coroutine {
     pub(crate) stage: Cell<Stage>,
     /// Set by the wheel when it is what ended the wait.
     pub(crate) timed_out: Cell<bool>,
-    /// Suspended in the middle of an unwind.
+    /// Known to unwind: it was cancelled, or gave way in the middle of an unwind.
     pub(crate) unwinding: Cell<bool>,
     reason_kind: Cell<Kind>,
     reason_fd: Cell<i32>,
@@ -130,6 +130,7 @@ impl Coroutine {
     /// The caller owns the block: it is vacant and no worker knows it.
     pub(crate) unsafe fn furnish(&self, packet: Arc<dyn Spawned>, reserved: Reserved) {
         debug_assert_eq!(self.stage.get(), Stage::Finished);
+        debug_assert!(self.locals.get().is_null(), "the last coroutine's locals");
         self.stage.set(Stage::Unstarted);
         self.unwinding.set(false);
         self.shield.set(0);
@@ -212,6 +213,10 @@ pub(crate) unsafe fn run_to_end(coroutine: &Coroutine) {
     let stack_used = unsafe { stack_high_water(coroutine) };
     // SAFETY: the result is in place and this is its only completion.
     unsafe { packet.complete(stack_used) };
+    // A result that nobody takes was dropped there, and its destructor may have made new ones:
+    // they would be found by the next coroutine in this block.
+    // SAFETY: as above.
+    unsafe { Locals::destroy(&coroutine.locals) };
     // SAFETY: owner only; `packet` is not used below. Should this be the last reference, only the
     // identity is left in it: the result was taken, or dropped by whoever came second.
     drop(unsafe { (*coroutine.packet.get()).take() });

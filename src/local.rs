@@ -166,7 +166,7 @@ impl Locals {
 }
 
 impl<T: 'static> LocalKey<Cell<T>> {
-    /// Replaces the value.
+    /// Replaces the value; unlike in std, the first one is made even if it is replaced at once.
     pub fn set(&'static self, value: T) {
         self.with(|cell| cell.set(value));
     }
@@ -199,12 +199,13 @@ impl<T: 'static> LocalKey<RefCell<T>> {
         self.with(|cell| f(&cell.borrow()))
     }
 
-    /// Calls `f` with the value mutably borrowed.
+    /// Calls `f` with the value mutably borrowed. Panics if it is borrowed already, as all of these
+    /// do.
     pub fn with_borrow_mut<R>(&'static self, f: impl FnOnce(&mut T) -> R) -> R {
         self.with(|cell| f(&mut cell.borrow_mut()))
     }
 
-    /// Replaces the value.
+    /// Replaces the value; as for a `Cell`.
     pub fn set(&'static self, value: T) {
         self.with(|cell| *cell.borrow_mut() = value);
     }

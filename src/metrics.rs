@@ -2,7 +2,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a runtime's workers have done since it started.
+/// What a runtime's workers have done since it started. Plain numbers; subtract two to measure.
+///
+/// ```
+/// let runtime = cosocket::Builder::new().workers(1).build()?;
+/// let before = runtime.metrics();
+/// runtime.run(|| (0..10).for_each(|_| cosocket::thread::sleep(std::time::Duration::from_nanos(1))));
+/// assert!(runtime.metrics().switches - before.switches >= 10);
+/// # std::io::Result::Ok(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
@@ -14,7 +22,8 @@ pub struct Metrics {
     pub switches: u64,
     /// Turns of the workers' loops.
     pub turns: u64,
-    /// System calls made for coroutines: waits, submissions, and attempts at I/O.
+    /// System calls made for waits, submissions, and attempts at I/O. Not those that make, set up
+    /// or close descriptors.
     pub system_calls: u64,
     /// Places for stacks that are mapped, used or not.
     pub stack_slots: u64,

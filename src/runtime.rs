@@ -167,14 +167,14 @@ impl Shared {
 
     /// A worker found nothing to do and nothing that could end by itself. If that holds for all
     /// of them while coroutines live, those wait for each other: say so, once.
-    pub(crate) fn fell_silent(&self, index: usize) {
+    pub(crate) fn fell_silent(&self) {
         let silent = self.silent.workers.fetch_add(1, Ordering::SeqCst) + 1;
         if silent < self.seats.len() || self.is_empty() || crate::blocking::is_busy() {
             return;
         }
-        let others_sleep =
-            self.seats.iter().enumerate().all(|(i, seat)| i == index || seat.mailbox.is_asleep());
-        if !others_sleep || self.silent.reported.swap(true, Ordering::SeqCst) {
+        // Ours too: another worker may have rung us before it fell silent itself.
+        let all_sleep = self.seats.iter().all(|seat| seat.mailbox.is_asleep());
+        if !all_sleep || self.silent.reported.swap(true, Ordering::SeqCst) {
             return;
         }
         let ours = self.seats.len() + self.silent.callers.load(Ordering::SeqCst);
@@ -196,17 +196,13 @@ impl Shared {
     }
 
     /// Whether the worker is to print its part of the deadlock report.
-    pub(crate) fn has_report(&self, index: usize) -> bool {
+    pub(crate) fn is_report_due(&self, index: usize) -> bool {
         self.seats[index].report.load(Ordering::SeqCst)
     }
 
-    /// The same, once.
-    pub(crate) fn take_report(&self, index: usize) -> bool {
-        self.has_report(index) && self.seats[index].report.swap(false, Ordering::SeqCst)
-    }
-
-    /// Aborts after the report, where the builder asked for it and all workers have printed.
-    pub(crate) fn reported(&self) {
+    /// The worker has printed. Aborts after the last one, where the builder asked for it.
+    pub(crate) fn reported(&self, index: usize) {
+        self.seats[index].report.store(false, Ordering::SeqCst);
         let all = self.seats.iter().all(|seat| !seat.report.load(Ordering::SeqCst));
         if self.silent.abort && all {
             std::process::abort();
@@ -293,9 +289,17 @@ pub struct Runtime {
 
 /// Configures a [`Runtime`].
 ///
-/// What is not set comes from the environment, else from the defaults: `COSOCKET_WORKERS` (or the
-/// number of processors) and `COSOCKET_DRIVER` (`io_uring`, `epoll`, or `auto`: the first one
-/// that the kernel allows).
+/// The number of workers and the driver, where not set, come from the environment, else from the
+/// defaults: `COSOCKET_WORKERS` (or the number of processors, at most 256) and `COSOCKET_DRIVER`
+/// (`io_uring`, `epoll`, or `auto`: the first one that the kernel allows).
+///
+/// ```
+/// use cosocket::{Builder, Driver};
+///
+/// let runtime = Builder::new().workers(1).driver(Driver::Epoll).stack_size(64 << 10).build()?;
+/// assert_eq!((runtime.workers(), runtime.driver()), (1, "epoll"));
+/// # std::io::Result::Ok(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Builder {
     workers: Option<usize>,
@@ -325,13 +329,13 @@ impl Builder {
         }
     }
 
-    /// The number of worker threads; at least one.
+    /// The number of worker threads, 1 to 256.
     pub fn workers(mut self, workers: usize) -> Builder {
         self.workers = Some(workers);
         self
     }
 
-    /// Which kernel interface the workers wait on.
+    /// Which kernel interface the workers wait on. `COSOCKET_DRIVER` is then not looked at.
     pub fn driver(mut self, driver: Choice) -> Builder {
         self.driver = Some(driver);
         self
@@ -339,7 +343,8 @@ impl Builder {
 
     /// The stack size of coroutines that do not ask for another, in bytes: 256 KiB, and 1 MiB in
     /// builds with debug assertions. It is address space; memory is taken page by page on use.
-    /// Below 128 KiB the guard under each stack shrinks from 16 pages to one.
+    /// From 16 KiB (less is rounded up) to 1 GiB (more is an error of `build`). Below 128 KiB the
+    /// guard under each stack shrinks from 64 KiB to one page (not on riscv64).
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = bytes;
         self
@@ -353,7 +358,8 @@ impl Builder {
         self
     }
 
-    /// Aborts the process, after the report, when all coroutines wait for each other. For tests.
+    /// Aborts the process, after the report, when all coroutines wait for each other. For tests;
+    /// off by default.
     pub fn abort_on_deadlock(mut self, abort: bool) -> Builder {
         self.abort_on_deadlock = abort;
         self
@@ -383,9 +389,10 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for zero or more than 256 workers and for settings in the environment that
-    /// cannot be read; the system's error when a thread or a driver cannot be had. A refused
-    /// io_uring is an error only where it was asked for by name.
+    /// `InvalidInput` for zero or more than 256 workers, for stacks of more than 1 GiB, and for
+    /// settings in the environment that cannot be read; the system's error when a thread, a driver
+    /// or a signal handler cannot be had. A refused io_uring is an error only where it was asked
+    /// for by name; it says why, and what to do.
     pub fn build(self) -> io::Result<Runtime> {
         let workers = match self.workers {
             Some(workers) => workers,
@@ -467,7 +474,8 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// Inside a coroutine (call `f` there, or spawn), and with `f`'s own panic.
+    /// Inside a coroutine (call `f` there, or spawn), when no stack can be had, and with `f`'s own
+    /// panic.
     #[track_caller]
     pub fn run<F, T>(&self, f: F) -> T
     where
@@ -496,7 +504,8 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// When no stack can be had; [`crate::thread::Builder`] returns that as an error.
+    /// When no stack can be had. A coroutine of this runtime gets that as an error from
+    /// [`thread::Builder`](crate::thread::Builder), which spawns where it is called.
     #[track_caller]
     pub fn spawn<F, T>(&self, f: F) -> crate::thread::JoinHandle<T>
     where
@@ -511,12 +520,15 @@ impl Runtime {
         self.shared.seats.len()
     }
 
-    /// Which driver the workers use, in words: `io_uring`, or `epoll` with the reason why.
+    /// Which driver the first worker uses, in words: `io_uring`, `epoll`, or `epoll` with the reason
+    /// why io_uring was refused. With [`Driver::Auto`](crate::Driver::Auto), and a limit that only
+    /// some rings fit under, others may differ.
     pub fn driver(&self) -> &str {
         &self.drivers[0]
     }
 
-    /// What the workers have counted so far.
+    /// What the workers have counted so far. They go on while it is read, so the numbers may be a
+    /// turn apart.
     pub fn metrics(&self) -> Metrics {
         let mut metrics = Metrics::default();
         for seat in &self.shared.seats {
@@ -566,7 +578,8 @@ impl fmt::Debug for Runtime {
 ///
 /// # Panics
 ///
-/// Inside a coroutine, with `f`'s own panic, and when the runtime cannot be started.
+/// Inside a coroutine, with `f`'s own panic, and when the runtime cannot be started;
+/// [`Builder::build`] returns that as an error.
 ///
 /// ```
 /// let answer = cosocket::run(|| cosocket::thread::spawn(|| 6 * 7).join().unwrap());

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Result;
@@ -12,17 +11,21 @@ use crate::coroutine::{Kept, Spawned};
 use crate::mailbox::CANCELLED;
 use crate::runtime::{self, Options};
 use crate::thread::{Handle, Thread};
-use crate::wait::{Reason, WaitSlot};
+use crate::wait::{self, Reason, WaitSlot};
 
 /// Runs `f` with a [`Scope`] in which it can spawn coroutines that borrow from outside, and
-/// returns when all of them are over.
+/// returns when all of them are over. `f` itself runs right here: in the calling coroutine, or on
+/// the calling thread.
 ///
 /// # Panics
 ///
 /// With `f`'s own panic, after the coroutines were cancelled and have ended; and, as in std, when
 /// `f` returned but a coroutine that nobody joined has panicked.
 ///
-/// A cancel that comes while the scope waits for its coroutines is passed on to them.
+/// # Cancel
+///
+/// One that comes while the scope waits for its coroutines is passed on to them; the scope returns
+/// when they have unwound, and the next wait unwinds. One that unwinds `f` counts as its panic.
 ///
 /// ```
 /// let mut numbers = vec![1, 2, 3];
@@ -43,13 +46,13 @@ where
             running: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             owner: WaitSlot::new(),
-            children: Mutex::new(Vec::new()),
+            children: Mutex::default(),
         }),
         _scope: PhantomData,
         _env: PhantomData,
     };
     // Caught, so that the wait below is an ordinary one and not one in mid-unwind.
-    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    let result = wait::catch(|| f(&scope));
     if result.is_err() {
         scope.data.cancel_all();
     }
@@ -58,7 +61,7 @@ where
         scope.data.wait_empty(true);
     }
     match result {
-        Err(payload) => resume_unwind(payload),
+        Err(payload) => wait::unwind(payload),
         Ok(_) if scope.data.panicked.load(Ordering::Relaxed) => {
             panic!("a scoped coroutine panicked")
         }
@@ -77,8 +80,15 @@ struct ScopeData {
     running: AtomicUsize,
     panicked: AtomicBool,
     owner: WaitSlot,
+    children: Mutex<Children>,
+}
+
+#[derive(Default)]
+struct Children {
     /// Who to cancel when the scope fails. Those that are over are thinned out as it grows.
-    children: Mutex<Vec<Arc<dyn Spawned>>>,
+    list: Vec<Arc<dyn Spawned>>,
+    /// The scope has failed; those who come late are cancelled at once.
+    cancelled: bool,
 }
 
 impl ScopeData {
@@ -88,16 +98,23 @@ impl ScopeData {
     }
 
     fn cancel_all(&self) {
-        let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        children.iter().for_each(|child| child.identity().signal(CANCELLED));
+        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        children.cancelled = true;
+        children.list.iter().for_each(|child| child.identity().signal(CANCELLED));
     }
 
     fn adopt(&self, child: Arc<dyn Spawned>) {
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        if children.len() == children.capacity() {
-            children.retain(|child| !child.identity().is_done());
+        if children.cancelled {
+            child.identity().signal(CANCELLED);
         }
-        children.push(child);
+        let list = &mut children.list;
+        if list.len() == list.capacity() {
+            list.retain(|child| !child.identity().is_done());
+            // Room for as many again, so that a look at all of them is paid by as many spawns.
+            list.reserve(list.len().max(4));
+        }
+        list.push(child);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -24,8 +25,9 @@ use crate::wait::{self, Reason, Shield, Signal};
 
 /// Spawns a coroutine and returns a handle to it.
 ///
-/// It starts on this or another worker of the runtime, and stays on the worker that starts it.
-/// Dropping the handle detaches the coroutine.
+/// In a coroutine it is spawned on the same runtime, on a plain thread on the global one. It starts
+/// on any worker of that, and stays on the worker that starts it. This never waits. Dropping the
+/// handle detaches the coroutine.
 ///
 /// # Panics
 ///
@@ -45,6 +47,8 @@ where
 }
 
 /// Spawns a coroutine on this worker, whose closure and result need not be `Send`.
+///
+/// It starts when the caller waits. For the rest it is like [`spawn`].
 ///
 /// # Panics
 ///
@@ -118,7 +122,9 @@ impl Builder {
         self
     }
 
-    /// The size of the coroutine's stack in bytes; the guard below it comes on top.
+    /// The size of the coroutine's stack in bytes, from 16 KiB (less is rounded up) to 1 GiB (more
+    /// is an error of `spawn`); the guard below it comes on top. Sizes in between are rounded up
+    /// to the next of four steps per doubling.
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
         self
@@ -128,8 +134,9 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// When no stack can be mapped (the error names the limit that was met), or the global
-    /// runtime cannot be started.
+    /// `InvalidInput` for a stack of more than 1 GiB; `OutOfMemory` when no stack can be mapped
+    /// (the error names the limit that was met); the reason why, when the global runtime cannot be
+    /// started.
     ///
     /// # Panics
     ///
@@ -175,6 +182,9 @@ pub struct JoinHandle<T>(Handle<'static, T>);
 impl<T> JoinHandle<T> {
     /// Waits for the coroutine and returns its result, or the payload of its panic.
     /// A cancelled coroutine's payload is [`Cancelled`](crate::Cancelled).
+    ///
+    /// When the waiting coroutine is itself cancelled, this unwinds, and detaches the other one,
+    /// which goes on. A coroutine that joins itself waits for ever.
     pub fn join(self) -> Result<T> {
         self.0.join()
     }
@@ -203,7 +213,18 @@ impl<T> JoinHandle<T> {
     /// has not started drops its closure and ends. The cancel is sticky: one who catches the
     /// unwind is unwound again at every later wait. [`shield`] holds it back.
     ///
-    /// With `panic = "abort"` nothing can unwind: I/O waits then end with an error, others go on.
+    /// This does not wait for the end; `join` does. It does nothing to a coroutine that is over.
+    ///
+    /// With `panic = "abort"` nothing can unwind: I/O waits then end with an error, `park` may
+    /// return, others go on.
+    ///
+    /// ```
+    /// use cosocket::{Cancelled, thread};
+    ///
+    /// let waiter = thread::spawn(|| loop { thread::park() });
+    /// waiter.cancel();
+    /// assert!(waiter.join().unwrap_err().is::<Cancelled>());
+    /// ```
     pub fn cancel(&self) {
         self.0.cancel();
     }
@@ -266,6 +287,7 @@ impl<'a, T> Handle<'a, T> {
     }
 
     pub(crate) fn join(self) -> Result<T> {
+        let _shield = Shield::where_nothing_unwinds();
         if !self.packet.identity().wait_done(false) {
             // Detaches the other one, as unwinding past its handle would.
             drop(self);
@@ -321,8 +343,13 @@ enum Kind {
     Thread(std::thread::Thread),
 }
 
+// As std's: what it names is shared through atomics alone.
+impl UnwindSafe for Thread {}
+impl RefUnwindSafe for Thread {}
+
 impl Thread {
-    /// Makes [`park`] return, now or when it is called next. From any thread.
+    /// Makes [`park`] return, now or when it is called next. From any thread; never waits. Several
+    /// calls before one `park` count once. One that is over is left alone.
     pub fn unpark(&self) {
         match &self.0 {
             Kind::Coroutine(coroutine) => coroutine.identity().signal(UNPARKED),
@@ -330,7 +357,7 @@ impl Thread {
         }
     }
 
-    /// A number of its own in this process.
+    /// Which coroutine or thread this is; an id is never used twice in a process.
     pub fn id(&self) -> ThreadId {
         match &self.0 {
             Kind::Coroutine(coroutine) => ThreadId(Number::Coroutine(coroutine.identity().id)),
@@ -364,7 +391,7 @@ enum Number {
     Thread(std::thread::ThreadId),
 }
 
-/// The calling coroutine, or thread.
+/// The calling coroutine, or on a plain thread the thread.
 pub fn current() -> Thread {
     match current::worker() {
         // SAFETY: the current coroutine has not finished, and this is its worker.
@@ -373,7 +400,27 @@ pub fn current() -> Thread {
     }
 }
 
-/// Waits until [`Thread::unpark`] is, or was, called. May return without that, as in std.
+/// Waits until [`Thread::unpark`] is, or was, called. May return without that, as in std. A cancel
+/// unwinds out of it.
+///
+/// ```
+/// use cosocket::thread;
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+///
+/// let ready = Arc::new(AtomicBool::new(false));
+/// let waiter = thread::spawn({
+///     let ready = Arc::clone(&ready);
+///     move || {
+///         while !ready.load(Ordering::Acquire) {
+///             thread::park();
+///         }
+///     }
+/// });
+/// ready.store(true, Ordering::Release);
+/// waiter.thread().unpark();
+/// waiter.join().unwrap();
+/// ```
 pub fn park() {
     match current::worker() {
         Some(_) => park_coroutine(None),
@@ -381,7 +428,8 @@ pub fn park() {
     }
 }
 
-/// [`park`], for at most `timeout`.
+/// [`park`], for at most `timeout` (rounded up to a tick of 65.5 µs). Does not say why it returned,
+/// as in std.
 pub fn park_timeout(timeout: Duration) {
     match current::worker() {
         Some(worker) => park_coroutine(Some(worker.after(timeout))),
@@ -406,7 +454,7 @@ fn park_coroutine(deadline: Option<clock::Nanos>) {
     }
 }
 
-/// Waits for at least `duration`.
+/// Waits for at least `duration`, rounded up to a tick of 65.5 µs. A cancel unwinds out of it.
 pub fn sleep(duration: Duration) {
     match current::worker() {
         Some(worker) => sleep_until_nanos(worker.after(duration)),
@@ -414,12 +462,13 @@ pub fn sleep(duration: Duration) {
     }
 }
 
-/// Waits until `deadline` has passed.
+/// Waits until `deadline` has passed; as [`sleep`]. One that has passed already only yields.
 pub fn sleep_until(deadline: Instant) {
     sleep(deadline.saturating_duration_since(Instant::now()));
 }
 
 fn sleep_until_nanos(deadline: clock::Nanos) {
+    let _shield = Shield::where_nothing_unwinds();
     let worker = current::worker().expect("asked for by a coroutine");
     loop {
         match wait::suspend(worker, Reason::SLEEP, Some(deadline), false) {
@@ -450,7 +499,8 @@ pub fn yield_now() {
 /// the first wait after it.
 ///
 /// For foreign frames that must not be unwound (C callbacks), and for waits that must come to
-/// their end. On a plain thread it just runs `f`.
+/// their end. Timeouts of sockets go on to apply. It may be nested. On a plain thread it just runs
+/// `f`.
 pub fn shield<T>(f: impl FnOnce() -> T) -> T {
     let _shield = Shield::raise();
     f()

@@ -16,8 +16,9 @@
 //! be gone. A waiter that finds itself unlinked but not yet woken therefore waits for that store
 //! before it leaves (`Waiter::settle`).
 
+use std::any::Any;
 use std::cell::Cell;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -139,7 +140,27 @@ pub(crate) fn suspend(
 ///
 /// With `panic = "abort"` there is no unwinding; callers turn the cancel into an error there.
 pub(crate) fn raise_cancelled() -> ! {
-    resume_unwind(Box::new(crate::Cancelled))
+    unwind(Box::new(crate::Cancelled))
+}
+
+/// Unwinds the current coroutine, past the panic hook, and marks it: `is_unwinding` asks for the
+/// mark while another coroutine is parked in mid-unwind on this thread.
+pub(crate) fn unwind(payload: Box<dyn Any + Send>) -> ! {
+    if let Some(worker) = current::worker() {
+        worker.current().unwinding.set(true);
+    }
+    resume_unwind(payload)
+}
+
+/// `catch_unwind` that gives the coroutine back the mark which it had before `f`.
+pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let mark = current::worker().map(|worker| &worker.current().unwinding);
+    let before = mark.is_some_and(Cell::get);
+    let result = catch_unwind(AssertUnwindSafe(f));
+    if let Some(mark) = mark {
+        mark.set(before);
+    }
+    result
 }
 
 /// Ends a wait that was cancelled: by unwinding, or where nothing unwinds by an error.
@@ -159,8 +180,10 @@ pub(crate) fn is_cancellable(worker: &Worker) -> bool {
 /// Whether the current coroutine is unwinding.
 ///
 /// std counts panics a thread. While a coroutine is parked in mid-unwind the count is its, and is
-/// ignored for all others on the worker; a coroutine that once parked so keeps its own mark for
-/// as long as the count cannot tell (erring on the side that never raises a second panic).
+/// ignored for all others on the worker but those with a mark of their own: they were cancelled,
+/// or have parked in mid-unwind themselves. The mark stays for as long as the count cannot tell
+/// (erring on the side that never raises a second panic). A panic that began while another
+/// coroutine was parked so goes unnoticed.
 pub(crate) fn is_unwinding(worker: &Worker) -> bool {
     if !std::thread::panicking() {
         return false;
@@ -421,6 +444,11 @@ impl Shield {
             cell.set(cell.get().checked_add(1).expect("shields nested too deep"));
         }
         Shield { cell }
+    }
+
+    /// For waits that have no error to return: with `panic = "abort"` a cancel cannot end them.
+    pub(crate) fn where_nothing_unwinds() -> Option<Shield> {
+        cfg!(panic = "abort").then(Shield::raise)
     }
 }
 

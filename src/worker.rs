@@ -17,7 +17,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use crate::arch;
@@ -75,8 +75,11 @@ pub(crate) struct Worker {
     trims_on: Cell<bool>,
     budget: Cell<u32>,
     streak: Cell<u32>,
-    /// Coroutines suspended in mid-unwind on this thread.
+    /// Coroutines that gave way in mid-unwind on this thread.
     parked_unwinding: Cell<u32>,
+    /// One of them is taken to unwind by its mark alone, which may be out of date: its cancel is
+    /// held back, and delivered when the count of panics can tell again.
+    doubted: Cell<bool>,
     /// Coroutines in waits that end by themselves: while there are any, nothing is deadlocked.
     outside_waits: Cell<usize>,
     /// Finished blocks that a late signal keeps linked in the inbox.
@@ -110,6 +113,7 @@ impl Worker {
             budget: Cell::new(0),
             streak: Cell::new(0),
             parked_unwinding: Cell::new(0),
+            doubted: Cell::new(false),
             outside_waits: Cell::new(0),
             lingering: Cell::new(0),
             cancelled_all: Cell::new(false),
@@ -149,8 +153,10 @@ impl Worker {
         unsafe { self.current.get().as_ref() }
     }
 
-    /// Rings one worker that sleeps, if any.
+    /// Rings one worker that sleeps, if any. To be called after what it is to find is published:
+    /// between the fences here and in `plan_wait`, one of the two sees the other.
     pub(crate) fn wake_one_sleeper(&self) {
+        fence(Ordering::SeqCst);
         let others = self.runtime.seats.iter().map(|seat| seat.mailbox);
         if let Some(sleeper) = others.into_iter().find(|mailbox| mailbox.is_asleep()) {
             sleeper.ring();
@@ -172,11 +178,11 @@ impl Worker {
     /// Lets every other ready coroutine go first.
     pub(crate) fn yield_now(&self) {
         let me = self.current();
-        let parked = self.park_unwinding(me);
+        let mid_unwind = self.pause_unwind(me);
         me.stage.set(Stage::Ready);
         self.ready.push(me);
         self.give_way(me);
-        self.unpark_unwinding(me, parked);
+        self.continue_unwind(me, mid_unwind);
     }
 
     fn give_way(&self, me: &'static Coroutine) {
@@ -253,34 +259,36 @@ impl Worker {
         unsafe { self.wheel.arm(&me.timer, deadline) };
     }
 
-    /// Bookkeeping at the start of a wait; true if `me` parks in mid-unwind.
+    /// Bookkeeping at the start of a wait; true if `me` waits in mid-unwind.
     pub(crate) fn enter_wait_of(&self, me: &Coroutine) -> bool {
         self.outside_waits.set(self.outside_waits.get() + me.reason().ends_by_itself() as usize);
-        self.park_unwinding(me)
+        self.pause_unwind(me)
     }
 
-    pub(crate) fn leave_wait_of(&self, me: &Coroutine, parked_unwinding: bool) {
+    pub(crate) fn leave_wait_of(&self, me: &Coroutine, mid_unwind: bool) {
         self.outside_waits.set(self.outside_waits.get() - me.reason().ends_by_itself() as usize);
         me.set_reason(Reason::NONE);
-        self.unpark_unwinding(me, parked_unwinding);
+        self.continue_unwind(me, mid_unwind);
     }
 
-    /// std's count of panics is the thread's. Whoever leaves the processor in mid-unwind leaves
-    /// it standing, and says so, for the others to ignore it.
-    fn park_unwinding(&self, me: &Coroutine) -> bool {
-        let unwinding =
-            std::thread::panicking() && (self.parked_unwinding.get() == 0 || me.unwinding.get());
-        if unwinding {
+    /// `me` is about to give way; true if it does so in mid-unwind. See `wait::is_unwinding`.
+    #[inline]
+    fn pause_unwind(&self, me: &Coroutine) -> bool {
+        let parked = self.parked_unwinding.get();
+        let mid_unwind = std::thread::panicking() && (parked == 0 || me.unwinding.get());
+        if mid_unwind {
+            self.doubted.set(self.doubted.get() || parked != 0);
             me.unwinding.set(true);
-            self.parked_unwinding.set(self.parked_unwinding.get() + 1);
+            self.parked_unwinding.set(parked + 1);
         }
-        unwinding
+        mid_unwind
     }
 
-    fn unpark_unwinding(&self, me: &Coroutine, parked_unwinding: bool) {
-        if parked_unwinding {
+    #[inline]
+    fn continue_unwind(&self, me: &Coroutine, mid_unwind: bool) {
+        if mid_unwind {
             self.parked_unwinding.set(self.parked_unwinding.get() - 1);
-            if self.parked_unwinding.get() == 0 {
+            if self.parked_unwinding.get() == 0 && self.doubted.replace(false) {
                 self.wake_cancelled();
             }
         }
@@ -456,7 +464,7 @@ impl Worker {
                 self.make_ready(block);
             });
         }
-        if self.runtime.take_report(self.index) {
+        if self.runtime.is_report_due(self.index) {
             self.report_waits();
         }
     }
@@ -477,14 +485,14 @@ impl Worker {
 
     /// How long the driver may sleep. Marks the mailbox asleep unless there is work.
     fn plan_wait(&self) -> Wait {
-        let busy = !self.ready.is_empty() || !self.fresh.is_empty() || self.is_over();
-        if busy || self.runtime.has_surplus() || !self.mailbox.prepare_sleep() {
+        let busy = !self.ready.is_empty() || !self.fresh.is_empty();
+        if busy || !self.mailbox.prepare_sleep() {
             return Wait::Poll;
         }
-        // Looked at again after the mailbox was marked: what came before the mark rang nobody,
-        // what comes after rings us.
-        let stop = self.is_over() || self.runtime.is_stopping() && !self.cancelled_all.get();
-        if stop || self.runtime.has_surplus() || self.runtime.has_report(self.index) {
+        // Looked at after the mailbox was marked: what came before the mark rings nobody, what
+        // comes after rings us. (The fence is for the surplus: see `wake_one_sleeper`.)
+        fence(Ordering::SeqCst);
+        if self.has_orders() {
             self.mailbox.wake_up();
             return Wait::Poll;
         }
@@ -494,12 +502,18 @@ impl Worker {
         }
     }
 
+    /// Whether the runtime wants something of this worker that is not in its inbox.
+    fn has_orders(&self) -> bool {
+        let stop = self.runtime.is_stopping() && (!self.cancelled_all.get() || self.is_over());
+        stop || self.runtime.has_surplus() || self.runtime.is_report_due(self.index)
+    }
+
     fn turn(&self, wait: Wait) {
         let silent = wait != Wait::Poll
             && self.outside_waits.get() == 0
             && self.wheel.next_expiry().is_none();
         if silent {
-            self.runtime.fell_silent(self.index);
+            self.runtime.fell_silent();
         }
         self.counters.turns.add(1);
         self.driver.turn(wait, |block| self.make_ready(block));
@@ -556,7 +570,7 @@ impl Worker {
                 identity.spawned_at,
             );
         });
-        self.runtime.reported();
+        self.runtime.reported(self.index);
     }
 }
 

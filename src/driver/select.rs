@@ -15,12 +15,13 @@ use crate::worker;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Choice {
-    /// io_uring where the kernel allows it and it passes a self-test, else epoll.
+    /// io_uring where the kernel (Linux 6.1 or later) allows it and it passes a self-test, else
+    /// epoll. [`Runtime::driver`](crate::Runtime::driver) tells which.
     #[default]
     Auto,
-    /// io_uring, or an error that says why not.
+    /// io_uring, or an error of [`build`](crate::Builder::build) that says why not.
     IoUring,
-    /// epoll.
+    /// epoll, which works everywhere.
     Epoll,
 }
 

@@ -236,8 +236,9 @@ impl IoHandle {
             return Err(ended(Signal::Cancelled));
         }
         let fd = self.fd.as_fd();
-        let unwinding = wait::is_unwinding(worker);
-        if unwinding || self.mode.is_nonblocking(fd) {
+        let nonblocking = self.mode.is_nonblocking(fd);
+        let unwinding = !nonblocking && wait::is_unwinding(worker);
+        if unwinding || nonblocking {
             // SAFETY: the caller's pointers.
             return unsafe { self.attempt_once(worker, direction, &op, unwinding) };
         }

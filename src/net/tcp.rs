@@ -21,6 +21,14 @@ const BACKLOG: i32 = 128;
 /// `Read` and `Write` are implemented for `&TcpStream` too: one coroutine may read while another
 /// writes. Dropping it closes the connection.
 ///
+/// # Waiting
+///
+/// Connecting, reading, writing and `peek` wait: a coroutine is suspended, a plain thread blocks.
+/// A read or write fails with [`TimedOut`](io::ErrorKind::TimedOut) when the timeout set for its
+/// direction has passed. A cancel unwinds out of it (see [`cancel`](crate::thread::JoinHandle::cancel)) and
+/// leaves the connection as it is. In neither case is a byte lost: what was moved by then is
+/// returned, and what comes later is there for the next call.
+///
 /// ```
 /// use cosocket::net::{TcpListener, TcpStream};
 /// use cosocket::thread;
@@ -50,6 +58,16 @@ pub struct TcpStream {
 ///
 /// Several coroutines, on several workers, may accept from one listener: one is woken for each
 /// connection.
+///
+/// ```
+/// use cosocket::net::{TcpListener, TcpStream};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let client = TcpStream::connect(listener.local_addr()?)?;
+/// let (_server, peer) = listener.accept()?;
+/// assert_eq!(peer, client.local_addr()?);
+/// # std::io::Result::Ok(())
+/// ```
 pub struct TcpListener {
     io: IoHandle,
 }
@@ -57,7 +75,9 @@ pub struct TcpListener {
 impl TcpStream {
     /// Connects to the first address that accepts, trying each in turn; the last error if none.
     ///
-    /// Inside a coroutine a name is looked up on a thread of the blocking pool.
+    /// Inside a coroutine a name is looked up on a thread of the blocking pool. How long an
+    /// attempt may take is up to the kernel (two minutes by default, see `tcp_syn_retries`); a
+    /// cancel unwinds and closes the socket.
     ///
     /// # Errors
     ///
@@ -66,7 +86,7 @@ impl TcpStream {
         each_address(address, |address| TcpStream::connect_to(address, None))
     }
 
-    /// Connects to one address, for at most `timeout`.
+    /// Connects to one address, for at most `timeout`. A cancel unwinds and closes the socket.
     ///
     /// # Errors
     ///
@@ -117,12 +137,14 @@ impl TcpStream {
         self.options().shutdown(how)
     }
 
-    /// Another handle to the same connection. Timeouts and blocking mode are shared.
+    /// Another handle to the same connection, with a descriptor of its own. Timeouts and blocking
+    /// mode are shared.
     pub fn try_clone(&self) -> io::Result<TcpStream> {
         Ok(TcpStream { io: self.io.try_clone()? })
     }
 
-    /// How long a read may wait; `None`, the default, is for ever. Shared by clones.
+    /// How long each read may wait; `None`, the default, is for ever. Shared by clones. It counts
+    /// for calls made from now on.
     ///
     /// # Errors
     ///
@@ -131,7 +153,7 @@ impl TcpStream {
         self.io.set_timeout(Direction::Read, timeout)
     }
 
-    /// How long a write may wait; as [`set_read_timeout`](TcpStream::set_read_timeout).
+    /// How long each write may wait; as [`set_read_timeout`](TcpStream::set_read_timeout).
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.io.set_timeout(Direction::Write, timeout)
     }
@@ -146,7 +168,7 @@ impl TcpStream {
         Ok(self.io.timeout(Direction::Write))
     }
 
-    /// Receives without taking the data out of the socket.
+    /// Receives without taking the data out of the socket; waits like a read.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.io.recv(buffer, libc::MSG_PEEK)
     }
@@ -162,7 +184,8 @@ impl TcpStream {
     }
 
     /// What closing does with data not sent yet: `None` (the default) sends it in the background,
-    /// a duration of zero resets the connection.
+    /// a duration of zero resets the connection. Any other duration, in whole seconds, makes the
+    /// drop block its thread, and with it a worker, for up to that long.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         self.options().set_linger(linger)
     }
@@ -259,7 +282,8 @@ impl Write for TcpStream {
 }
 
 impl TcpListener {
-    /// Binds to the first address that can be bound, with `SO_REUSEADDR`, and listens.
+    /// Binds to the first address that can be bound, with `SO_REUSEADDR`, and listens with a
+    /// backlog of 128, as std does.
     ///
     /// # Errors
     ///
@@ -285,7 +309,7 @@ impl TcpListener {
         Ok(TcpListener { io: self.io.try_clone()? })
     }
 
-    /// Waits for a connection.
+    /// Waits for a connection. A cancel unwinds; a connection that came by then stays in the backlog.
     ///
     /// # Errors
     ///

@@ -1,0 +1,76 @@
+//! With `panic = "abort"` a cancel ends I/O waits, by an error, and leaves other waits alone.
+//!
+//! Cargo builds all tests with unwinding, so this builds a program of its own.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+const MANIFEST: &str = r#"
+[package]
+name = "panic-abort"
+version = "0.0.0"
+edition = "2024"
+
+[dependencies]
+cosocket = { path = "CRATE" }
+
+[profile.dev]
+panic = "abort"
+
+[workspace]
+"#;
+
+/// Each coroutine is cancelled while it waits; its result says how the wait ended.
+const PROGRAM: &str = r#"
+use std::time::{Duration, Instant};
+use cosocket::{net::TcpListener, thread, unblock};
+
+fn nap() -> bool {
+    let start = Instant::now();
+    thread::sleep(Duration::from_millis(50));
+    start.elapsed() >= Duration::from_millis(50)
+}
+
+fn cancelled(f: impl FnOnce() -> bool + 'static) -> bool {
+    let coroutine = thread::spawn_local(f);
+    (0..1000).for_each(|_| thread::yield_now());
+    coroutine.cancel();
+    coroutine.join().unwrap()
+}
+
+fn main() {
+    cosocket::run(|| {
+        // Returned early.
+        assert!(cancelled(nap), "sleep");
+        // Ended the process.
+        assert!(cancelled(|| thread::spawn(nap).join().unwrap()), "join");
+        // Ended the process, with a message about threads.
+        assert!(cancelled(|| unblock(nap)), "unblock");
+        assert!(cancelled(|| thread::scope(|scope| scope.spawn(nap).join().unwrap())), "scope");
+        assert!(cancelled(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let error = listener.accept().unwrap_err();
+            error.into_inner().is_some_and(|source| source.is::<cosocket::Cancelled>())
+        }), "accept");
+    });
+}
+"#;
+
+#[test]
+fn a_cancel_ends_io_waits_and_no_others() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("panic-abort");
+    let this_crate = env!("CARGO_MANIFEST_DIR");
+    fs::create_dir_all(directory.join("src")).unwrap();
+    fs::write(directory.join("Cargo.toml"), MANIFEST.replace("CRATE", this_crate)).unwrap();
+    fs::write(directory.join("src/main.rs"), PROGRAM).unwrap();
+    // What this crate's build needed is there already: nothing is fetched.
+    fs::copy(Path::new(this_crate).join("Cargo.lock"), directory.join("Cargo.lock")).unwrap();
+    let status = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--offline"])
+        .current_dir(&directory)
+        .env("CARGO_TARGET_DIR", directory.join("target"))
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}
