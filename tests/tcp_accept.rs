@@ -1,6 +1,6 @@
 //! Accepting: several acceptors, clones, workers, and acceptors that give up.
 
-mod util;
+mod socket_util;
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::{Builder, thread};
-use util::{Agents, everywhere, spawn_waiting, turn};
+use socket_util::{Agents, everywhere, spawn_waiting, turn};
 
 fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
