@@ -24,6 +24,7 @@ mod mode;
 
 use std::io;
 use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
@@ -131,7 +132,7 @@ impl IoHandle {
 
     /// Receives into several buffers.
     pub(crate) fn recv_vectored(&self, buffers: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
-        let len = buffers.iter().map(|buffer| buffer.len()).sum();
+        let len = transfer_len(buffers);
         if len == 0 {
             return Ok(0);
         }
@@ -144,7 +145,7 @@ impl IoHandle {
 
     /// Sends from several buffers; may send less.
     pub(crate) fn send_vectored(&self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        let len = buffers.iter().map(|buffer| buffer.len()).sum();
+        let len = transfer_len(buffers);
         let message = message(buffers.as_ptr().cast_mut().cast(), buffers.len());
         let op = Op::SendMsg { fd: self.fd.as_raw_fd(), message: &message };
         // SAFETY: as in `recv_vectored`.
@@ -406,6 +407,12 @@ fn ended(signal: Signal) -> io::Error {
 
 fn unwinding() -> io::Error {
     io::Error::other("coroutine is unwinding: an I/O call made by a destructor would have to wait")
+}
+
+/// What one call may move: of more buffers than the kernel takes at once, the rest is for later
+/// and says nothing about the socket.
+fn transfer_len(buffers: &[impl Deref<Target = [u8]>]) -> usize {
+    buffers.iter().take(libc::UIO_MAXIOV as usize).map(|buffer| buffer.len()).sum()
 }
 
 fn message(buffers: *mut libc::iovec, count: usize) -> libc::msghdr {
