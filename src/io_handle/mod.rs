@@ -242,6 +242,14 @@ impl IoHandle {
         if wait::is_cancellable(worker) {
             return Err(ended(Signal::Cancelled));
         }
+        if len == 0 {
+            // A stream takes nothing at any time, full or not; a datagram may have to wait.
+            // SAFETY: the caller's pointers.
+            match unsafe { op.attempt(false) } {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result.map(|moved| moved as usize),
+            }
+        }
         let fd = self.fd.as_fd();
         let unwinding = wait::is_unwinding(worker);
         if unwinding || self.mode.is_nonblocking(fd) {
