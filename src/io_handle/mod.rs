@@ -189,10 +189,7 @@ impl IoHandle {
         let Some(worker) = current::worker() else {
             return self.block_on(direction, attempt);
         };
-        worker.charge();
-        if wait::is_cancellable(worker) {
-            return Err(ended(Signal::Cancelled));
-        }
+        begin(worker)?;
         loop {
             // Every time: a clone's conversion may have given the flag back meanwhile.
             self.mode.borrow_nonblocking(self.fd.as_fd())?;
@@ -238,10 +235,7 @@ impl IoHandle {
             let attempt = || unsafe { op.attempt(true) };
             return self.block_on(direction, attempt).map(|moved| moved as usize);
         };
-        worker.charge();
-        if wait::is_cancellable(worker) {
-            return Err(ended(Signal::Cancelled));
-        }
+        begin(worker)?;
         if len == 0 {
             // A stream takes nothing at any time, full or not; a datagram may have to wait.
             // SAFETY: the caller's pointers.
@@ -386,6 +380,21 @@ impl AsFd for IoHandle {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Every call begins so: after a run of calls that did not wait, others get their turn first; and
+/// a pending cancel ends it.
+fn begin(worker: &Worker) -> io::Result<()> {
+    worker.charge();
+    if wait::is_cancellable(worker) {
+        return Err(ended(Signal::Cancelled));
+    }
+    Ok(())
+}
+
+/// [`begin`] for a call that is made elsewhere, such as `connect`.
+pub(crate) fn begin_call() -> io::Result<()> {
+    current::worker().map_or(Ok(()), begin)
 }
 
 /// One call of a coroutine: who makes it, on which half, for how long it may wait.
