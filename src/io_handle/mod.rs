@@ -22,6 +22,7 @@ mod claim;
 mod complete;
 mod mode;
 
+use std::cell::OnceCell;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -158,7 +159,7 @@ impl IoHandle {
             if events & libc::POLLOUT != 0 { Direction::Write } else { Direction::Read };
         match current::worker() {
             Some(worker) => {
-                let call = Call { worker, direction, timeout, listener: false };
+                let call = Call::new(worker, direction, timeout);
                 self.wait_for(&call, events)
             }
             None => poll_blocking(self.fd.as_raw_fd(), events, timeout),
@@ -190,6 +191,8 @@ impl IoHandle {
             return self.block_on(direction, attempt);
         };
         begin(worker)?;
+        let timeout = self.timeout(direction);
+        let call = Call { listener: true, ..Call::new(worker, direction, timeout) };
         loop {
             // Every time: a clone's conversion may have given the flag back meanwhile.
             self.mode.borrow_nonblocking(self.fd.as_fd())?;
@@ -201,8 +204,6 @@ impl IoHandle {
             if self.mode.is_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            let timeout = self.timeout(direction);
-            let call = Call { worker, direction, timeout, listener: true };
             self.wait_for(&call, libc::POLLIN)?;
         }
     }
@@ -251,7 +252,7 @@ impl IoHandle {
             return unsafe { self.attempt_once(worker, direction, &op, unwinding) };
         }
         let timeout = self.mode.timeout(fd, direction);
-        let call = Call { worker, direction, timeout, listener: false };
+        let call = Call::new(worker, direction, timeout);
         let half = self.half(direction);
         let _held = half.claim.acquire(fd.as_raw_fd(), || call.deadline()).map_err(ended)?;
         let moved = match &worker.driver {
@@ -404,13 +405,20 @@ struct Call {
     timeout: Option<Duration>,
     /// Waits for connections: one waiter of one worker is enough to wake.
     listener: bool,
+    /// Set when the first wait begins: all waits of a call end at the same time.
+    deadline: OnceCell<Nanos>,
 }
 
 impl Call {
+    fn new(worker: &'static Worker, direction: Direction, timeout: Option<Duration>) -> Call {
+        Call { worker, direction, timeout, listener: false, deadline: OnceCell::new() }
+    }
+
     /// Counted from now. The turn's cached clock would save a clock read, but a coroutine that
     /// has computed since would be timed out early; only calls that wait with a timeout pay.
     fn deadline(&self) -> Option<Nanos> {
-        self.timeout.map(|timeout| self.worker.after(timeout))
+        let timeout = self.timeout?;
+        Some(*self.deadline.get_or_init(|| self.worker.after(timeout)))
     }
 }
 
