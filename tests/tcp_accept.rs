@@ -168,6 +168,36 @@ fn a_clone_that_waited_before_does_not_swallow_the_connection() {
     }
 }
 
+/// As above, with the one who waits outside of us: std's `accept` on what a clone became.
+#[test]
+fn a_handle_that_waited_before_does_not_swallow_the_connection_of_a_thread() {
+    let runtime = Builder::new().build().unwrap();
+    let agents = Agents::of(&runtime);
+    let (listener, address) = listen();
+    let clone = listener.try_clone().unwrap();
+    let listener = Arc::new(listener);
+    for round in 0..agents.len() {
+        let (mine, agent) = (Arc::clone(&listener), agents.at(round));
+        let accepted = agent.start(move || mine.accept().unwrap().1);
+        agent.settle();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        assert_eq!(accepted.recv().unwrap(), client.local_addr().unwrap());
+    }
+    let clone = std::net::TcpListener::from(clone);
+    for _ in 0..10 {
+        let clone = clone.try_clone().unwrap();
+        let (begin, begun) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            begin.send(()).unwrap();
+            clone.accept().unwrap().1
+        });
+        begun.recv().unwrap();
+        std::thread::yield_now();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        assert_eq!(thread.join().unwrap(), client.local_addr().unwrap());
+    }
+}
+
 #[test]
 fn two_clones_that_wait_both_get_a_connection() {
     cosocket::run(|| {

@@ -192,7 +192,7 @@ impl IoHandle {
         };
         begin(worker)?;
         let timeout = self.timeout(direction);
-        let call = Call { listener: true, ..Call::new(worker, direction, timeout) };
+        let call = Call::new(worker, direction, timeout);
         loop {
             // Every time: a clone's conversion may have given the flag back meanwhile.
             self.mode.borrow_nonblocking(self.fd.as_fd())?;
@@ -403,15 +403,13 @@ struct Call {
     worker: &'static Worker,
     direction: Direction,
     timeout: Option<Duration>,
-    /// Waits for connections: one waiter of one worker is enough to wake.
-    listener: bool,
     /// Set when the first wait begins: all waits of a call end at the same time.
     deadline: OnceCell<Nanos>,
 }
 
 impl Call {
     fn new(worker: &'static Worker, direction: Direction, timeout: Option<Duration>) -> Call {
-        Call { worker, direction, timeout, listener: false, deadline: OnceCell::new() }
+        Call { worker, direction, timeout, deadline: OnceCell::new() }
     }
 
     /// Counted from now. The turn's cached clock would save a clock read, but a coroutine that
