@@ -117,6 +117,10 @@ impl Worker {
         let _entered = current::enter(self);
         while !self.is_over() {
             self.budget.set(TURN_BUDGET);
+            if self.runtime.has_surplus() {
+                // Even where the ready queue is never empty.
+                self.fresh_next.set(true);
+            }
             while let Some(next) = self.take_turn() {
                 self.resume(next);
             }
