@@ -160,6 +160,24 @@ fn a_healthy_coroutine_does_its_io_meanwhile() {
     });
 }
 
+// When the first of two had ended, the second one's panic was taken for everybody's.
+#[test]
+fn a_healthy_coroutine_does_its_io_when_one_of_two_that_unwind_has_ended() {
+    run(|| {
+        let (first, second) = (parked_in_mid_unwind(), parked_in_mid_unwind());
+        end(first);
+        assert!(std::thread::panicking());
+        let (mut writer, mut reader) = connection();
+        let read = suspended(move || reader.read(&mut [0]));
+        writer.write_all(b"x").unwrap();
+        assert_eq!(read.join().unwrap().unwrap(), 1);
+        let parked = suspended(thread::park);
+        parked.cancel();
+        assert_cancelled(parked.join());
+        end(second);
+    });
+}
+
 // `yield_now` left the mark out that `park` sets.
 #[test]
 fn a_healthy_coroutine_does_its_io_while_a_destructor_yields() {
