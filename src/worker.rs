@@ -260,11 +260,13 @@ impl Worker {
 
     /// Bookkeeping at the start of a wait.
     pub(crate) fn enter_wait_of(&self, me: &Coroutine) {
-        self.outside_waits.set(self.outside_waits.get() + me.reason.get().ends_by_itself() as usize);
+        let outside = usize::from(me.reason.get().ends_by_itself());
+        self.outside_waits.set(self.outside_waits.get() + outside);
     }
 
     pub(crate) fn leave_wait_of(&self, me: &Coroutine) {
-        self.outside_waits.set(self.outside_waits.get() - me.reason.get().ends_by_itself() as usize);
+        let outside = usize::from(me.reason.get().ends_by_itself());
+        self.outside_waits.set(self.outside_waits.get() - outside);
         me.reason.set(Reason::NONE);
     }
 

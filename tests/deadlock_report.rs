@@ -121,7 +121,7 @@ fn no_report_while_a_timer_a_socket_or_a_job_is_pending() {
                 std::thread::sleep(pause);
                 drop(writer);
             });
-            reader.read(&mut [0]).unwrap();
+            assert_eq!(reader.read(&mut [0]).unwrap(), 0);
             peer.join().unwrap();
             forever.cancel();
             assert!(forever.join().is_err());

@@ -20,7 +20,8 @@ fn handles_of_finished_coroutines_disturb_none_that_use_their_blocks() {
                 round
             });
             while !handle.is_finished() {
-                if let Some((thread, handle)) = over.get(round.wrapping_mul(31) % over.len().max(1)) {
+                let any = round.wrapping_mul(31) % over.len().max(1);
+                if let Some((thread, handle)) = over.get(any) {
                     thread.unpark();
                     handle.cancel();
                 }

@@ -163,7 +163,7 @@ fn values_are_dropped_after_a_panic_and_after_a_cancel() {
             FIRST.with(|at_end| at_end.set(move || drop(one)));
             panic_quietly("on purpose");
         });
-        assert!(panicked.join().map(|()| ()).is_err());
+        assert!(panicked.join().is_err());
         assert_eq!(drops.count(), 1);
         let cancelled = suspended(move || {
             FIRST.with(|at_end| at_end.set(move || drop(two)));

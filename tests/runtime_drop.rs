@@ -25,7 +25,8 @@ fn descriptors() -> usize {
 
 fn worker_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+    let names = tasks.filter_map(|task| name(task.ok()?));
     names.filter(|name| name.trim().strip_prefix("cosocket-").is_some_and(is_number)).count()
 }
 
@@ -315,10 +316,10 @@ fn a_panic_goes_through_run_and_leaves_the_runtime_usable() {
     let runtime = runtime();
     let through = std::panic::AssertUnwindSafe(&runtime);
     let caught = catch_unwind(move || through.run(|| panic_quietly("through")));
-    assert_eq!(message(&*caught.map(|()| ()).unwrap_err()), "through");
+    assert_eq!(message(&*caught.unwrap_err()), "through");
     assert_eq!(runtime.run(|| 5), 5);
     let caught = catch_unwind(|| run(|| panic_quietly("through and drained")));
-    assert_eq!(message(&*caught.map(|()| ()).unwrap_err()), "through and drained");
+    assert_eq!(message(&*caught.unwrap_err()), "through and drained");
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn a_plain_thread_opens_a_scope() {
             panic_quietly("the body's");
         })
     }));
-    assert_eq!(message(&*caught.map(|()| ()).unwrap_err()), "the body's");
+    assert_eq!(message(&*caught.unwrap_err()), "the body's");
 }
 
 #[test]
