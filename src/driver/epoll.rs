@@ -42,7 +42,9 @@ const BUFFERS_PER_TURN: usize = 4;
 /// The doorbell's token; sources have addresses.
 const DOORBELL: u64 = 0;
 
-const STREAM_EVENTS: i32 = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+/// PRI: a read stops at TCP's urgent mark, so until then a short one proves nothing.
+const STREAM_EVENTS: i32 =
+    libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLET;
 /// A connection wakes one of the workers that wait, not all. RDHUP is forbidden beside it.
 const LISTENER_EVENTS: i32 = libc::EPOLLIN | libc::EPOLLET | libc::EPOLLEXCLUSIVE;
 
@@ -220,8 +222,9 @@ impl Epoll {
 }
 
 /// The other side's end arrives as RDHUP, perhaps with data before it; HUP and ERR end both.
+/// Urgent data is no end, but like one it may have more to read behind a short read.
 fn read_edge(flags: i32) -> Option<Edge> {
-    if flags & (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) != 0 {
+    if flags & (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLPRI) != 0 {
         Some(Edge::Closed)
     } else {
         (flags & libc::EPOLLIN != 0).then_some(Edge::Ready)

@@ -68,6 +68,14 @@ impl Op {
         }
     }
 
+    /// Whether the data stays in the socket.
+    pub(crate) fn is_peek(&self) -> bool {
+        match *self {
+            Op::Recv { flags, .. } | Op::RecvMsg { flags, .. } => flags & libc::MSG_PEEK != 0,
+            _ => false,
+        }
+    }
+
     /// Makes the system call once. `MSG_DONTWAIT` keeps it from blocking where the call has
     /// flags; for `Accept` and `Connect` the descriptor's `O_NONBLOCK` has to, when
     /// `may_block` is false. `EINTR` is retried here.

@@ -145,9 +145,11 @@ impl IoHandle {
                     Err(error) => return Err(error),
                     Ok(moved) => {
                         if let Some((readiness, snapshot)) = known
+                            && self.short_means_empty.load(Ordering::Relaxed)
                             && moved != 0
                             && (moved as usize) < len
                             && len != usize::MAX
+                            && !op.is_peek()
                         {
                             readiness.clear(snapshot);
                         }

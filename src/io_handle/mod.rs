@@ -29,6 +29,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
+use socket2::{Protocol, SockRef};
+
 pub(crate) use crate::driver::op::{Direction, Op};
 
 use crate::clock::{self, Nanos};
@@ -48,6 +50,9 @@ pub(crate) struct IoHandle {
     write: Half,
     /// Set on the first wait under epoll; released before the descriptor closes.
     source: AtomicPtr<Source>,
+    /// Known once there is a source: a transfer of less than asked for shows that the socket is
+    /// drained, or full.
+    short_means_empty: AtomicBool,
 }
 
 struct Half {
@@ -78,7 +83,8 @@ impl IoHandle {
 
     fn with_mode(fd: OwnedFd, mode: Arc<Mode>) -> IoHandle {
         let (read, write) = (Half::new(true), Half::new(true));
-        IoHandle { fd, mode, read, write, source: AtomicPtr::default() }
+        let short_means_empty = AtomicBool::new(false);
+        IoHandle { fd, mode, read, write, source: AtomicPtr::default(), short_means_empty }
     }
 
     /// Another descriptor of the same socket, with waits of its own and the same settings.
@@ -312,10 +318,15 @@ impl IoHandle {
     }
 
     /// The source, taken now if this is the first wait. Two halves may race for it.
+    ///
+    /// On TCP alone does a short read say that no more is there: a socket that keeps records
+    /// apart gives one at a time, and AF_UNIX stops before bytes that came with descriptors.
     fn source_or_take(&self) -> &'static Source {
         if let Some(source) = self.source() {
             return source;
         }
+        let is_tcp = SockRef::from(&self.fd).protocol().is_ok_and(|p| p == Some(Protocol::TCP));
+        self.short_means_empty.store(is_tcp, Ordering::Relaxed);
         let taken = Source::take();
         let none = std::ptr::null_mut();
         let new = std::ptr::from_ref(taken).cast_mut();
