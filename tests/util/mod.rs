@@ -5,7 +5,7 @@
 #![allow(dead_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use cosocket::net::TcpStream;
@@ -152,6 +152,18 @@ pub fn set_limit(resource: libc::__rlimit_resource_t, soft: u64, hard: u64) -> i
 /// Changes the soft limit only, so that it can be raised again.
 pub fn set_soft_limit(resource: libc::__rlimit_resource_t, soft: u64) {
     set_limit(resource, soft, limit(resource).1).unwrap();
+}
+
+/// Leaves room for `room` more descriptors. What is returned fills the gaps between those open.
+pub fn leave_descriptors(room: u64) -> Vec<OwnedFd> {
+    let numbers = std::fs::read_dir("/proc/self/fd").unwrap();
+    let numbers = numbers.map(|name| name.unwrap().file_name().to_str().unwrap().parse().unwrap());
+    let highest: u64 = numbers.max().unwrap();
+    set_soft_limit(libc::RLIMIT_NOFILE, highest + 1);
+    let stdin = io::stdin();
+    let gaps = std::iter::from_fn(|| stdin.as_fd().try_clone_to_owned().ok()).collect();
+    set_soft_limit(libc::RLIMIT_NOFILE, highest + 1 + room);
+    gaps
 }
 
 /// From here on, system call `call` fails with `errno` on this thread and those that it starts.
