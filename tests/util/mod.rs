@@ -44,18 +44,22 @@ pub mod child {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(VARIABLE, test);
         command.envs(environment.iter().copied());
-        // SAFETY: the closure makes one system call. If this process is killed for a hang, so is
-        // the child.
+        end_with_us(&mut command);
+        let output = command.output().unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(stdout.contains("running 1 test"), "no test is named {test}: {stdout}");
+        output
+    }
+
+    /// Sees to it that a process of ours is killed if this thread is, for a hang perhaps.
+    pub fn end_with_us(command: &mut Command) {
+        // SAFETY: the closure makes one system call.
         unsafe {
             command.pre_exec(|| {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 Ok(())
             });
         }
-        let output = command.output().unwrap();
-        let stdout = String::from_utf8_lossy(&output.stdout);
-        assert!(stdout.contains("running 1 test"), "no test is named {test}: {stdout}");
-        output
     }
 
     /// The child succeeded; else what it said.
