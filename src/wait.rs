@@ -111,10 +111,7 @@ pub(crate) fn suspend(
     shielded: bool,
 ) -> Signal {
     let me = worker.current();
-    // Any unwind on the thread: of a wait that begins while somebody is parked in mid-unwind we
-    // cannot tell whose unwind it is in, and a second panic in an unwind would abort. Such a
-    // wait is looked at again when the last of the parked has gone on (`wake_cancelled`).
-    let shielded = shielded || me.shield.get() > 0 || std::thread::panicking();
+    let shielded = shielded || me.shield.get() > 0 || is_unwinding(worker);
     if !shielded && me.signals.is_cancelled() {
         worker.yield_now();
         return Signal::Cancelled;
@@ -174,7 +171,7 @@ pub(crate) fn cancelled() -> std::io::Error {
 /// A pending cancel that may be delivered here and now.
 pub(crate) fn is_cancellable(worker: &Worker) -> bool {
     let me = worker.current();
-    me.signals.is_cancelled() && me.shield.get() == 0 && !std::thread::panicking()
+    me.signals.is_cancelled() && me.shield.get() == 0 && !is_unwinding(worker)
 }
 
 /// Whether the current coroutine is unwinding.

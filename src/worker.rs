@@ -26,7 +26,7 @@ use crate::clock::{self, Nanos};
 use crate::coroutine::{self, Coroutine, Frames, NEVER, NOWHERE, Stage};
 use crate::current;
 use crate::driver::{Driver, Wait};
-use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, Retired, UNPARKED};
+use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, Retired, UNPARKED, WOKEN};
 use crate::metrics::Counters;
 use crate::ready::ReadyQueue;
 use crate::registry;
@@ -237,6 +237,17 @@ impl Worker {
         if coroutine.stage.get() == Stage::Suspended {
             coroutine.stage.set(Stage::Ready);
             self.ready.push(coroutine);
+        }
+    }
+
+    /// Wakes a coroutine whose wait the driver says may be over. It may be another worker's: epoll
+    /// tells every worker that knows a descriptor, and the first one to look takes the waiter.
+    #[inline]
+    fn wake(&self, coroutine: &'static Coroutine) {
+        if self.is_home_of(coroutine) {
+            self.make_ready(coroutine);
+        } else {
+            signal(coroutine, coroutine.signals.generation(), WOKEN);
         }
     }
 
@@ -527,7 +538,7 @@ impl Worker {
             self.runtime.fell_silent();
         }
         self.counters.turns.add(1);
-        self.driver.turn(wait, |block| self.make_ready(block));
+        self.driver.turn(wait, |block| self.wake(block));
         if silent {
             self.runtime.woke_up();
         }
