@@ -245,6 +245,8 @@ fn one_cancels_itself_and_is_unwound_at_the_next_wait() {
     });
 }
 
+type Wait<'a> = Box<dyn FnMut() + 'a>;
+
 /// Calls every kind of wait, each of which must unwind.
 fn waits_all_unwind() {
     let (mut stream, peer) = shield(connection);
@@ -252,7 +254,7 @@ fn waits_all_unwind() {
     let address = listener.local_addr().unwrap();
     let parked = Rc::new(RefCell::new(Some(spawn_local(|| shield(thread::park)))));
     let thread = parked.borrow().as_ref().unwrap().thread().clone();
-    let waits: [(&str, Box<dyn FnMut()>); 9] = [
+    let waits: [(&str, Wait); 9] = [
         ("yield", Box::new(thread::yield_now)),
         ("park", Box::new(thread::park)),
         ("sleep", Box::new(|| thread::sleep(Duration::from_nanos(1)))),
@@ -300,7 +302,7 @@ fn a_cancel_is_sticky_at_every_wait() {
 fn one_that_swallows_its_cancel_lets_others_run() {
     run(|| {
         let (mut stream, _peer) = connection();
-        let waits: [Box<dyn FnMut()>; 5] = [
+        let waits: [Wait; 5] = [
             Box::new(thread::park),
             Box::new(thread::yield_now),
             Box::new(|| thread::sleep(Duration::MAX)),
