@@ -245,7 +245,7 @@ fn one_cancels_itself_and_is_unwound_at_the_next_wait() {
     });
 }
 
-type Wait = Box<dyn FnMut()>;
+type Wait<'a> = Box<dyn FnMut() + 'a>;
 
 /// Calls every kind of wait, each of which must unwind.
 fn waits_all_unwind() {

@@ -249,9 +249,8 @@ fn no_address_space_for_stacks() {
             let freed = parked.pop().unwrap();
             freed.thread().unpark();
             freed.join().unwrap();
-            let spawned = until_there_is_room(|| {
-                thread::Builder::new().stack_size(4 << 20).spawn(|| 42)
-            });
+            let spawned =
+                until_there_is_room(|| thread::Builder::new().stack_size(4 << 20).spawn(|| 42));
             assert_eq!(spawned.join().unwrap(), 42);
             for coroutine in parked {
                 coroutine.thread().unpark();

@@ -90,11 +90,7 @@ impl Workers {
         receive
     }
 
-    fn run<T: Send + 'static>(
-        &self,
-        worker: usize,
-        f: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
+    fn run<T: Send + 'static>(&self, worker: usize, f: impl FnOnce() -> T + Send + 'static) -> T {
         self.start(worker, f).recv().unwrap()
     }
 }

@@ -50,8 +50,7 @@ impl Server {
             drop(listener);
             let mut command = command(address.port(), &directory);
             util::child::end_with_us(&mut command);
-            let mut process =
-                command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let mut process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             while process.try_wait().unwrap().is_none() {
                 // A connection from a port to itself needs no server.
                 let connection = std::net::TcpStream::connect(address);
@@ -302,8 +301,7 @@ fn wrk_sees_no_errors() {
     let Some(wrk) = find("wrk") else { return };
     with_http_server(move |address| {
         let url = format!("http://{address}/");
-        let output =
-            Command::new(&wrk).args(["-t1", "-c50", "-d2s", &url]).output().unwrap();
+        let output = Command::new(&wrk).args(["-t1", "-c50", "-d2s", &url]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && text.contains("requests in"), "{text}");
         let complaints = ["Socket errors", "Non-2xx"];

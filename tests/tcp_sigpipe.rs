@@ -57,6 +57,7 @@ fn no_write_raises_sigpipe() {
         });
     }
     // The check can fail: without the flag the signal does end a process.
+    // SAFETY: the child makes plain system calls and ends.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let mut pipe = [0; 2];

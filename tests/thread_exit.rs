@@ -31,10 +31,12 @@ fn put_operations_in_flight() {
         let (mut near, far) = (TcpStream::from(near), TcpStream::from(far));
         let writer = far.try_clone().unwrap();
         spawn(Box::new(move || drop(near.read(&mut [0]).map(|_| far))));
-        spawn(Box::new(move || loop {
-            // Its peer reads one byte and leaves, or nothing at all.
-            if { &writer }.write(&[0; 100_000]).is_err() {
-                break;
+        spawn(Box::new(move || {
+            loop {
+                // Its peer reads one byte and leaves, or nothing at all.
+                if { &writer }.write(&[0; 100_000]).is_err() {
+                    break;
+                }
             }
         }));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -50,9 +52,11 @@ fn put_operations_in_flight() {
                 pong.write_all(&[1]).unwrap();
             }
         }));
-        spawn(Box::new(move || loop {
-            ping.write_all(&[1]).unwrap();
-            ping.read_exact(&mut [0]).unwrap();
+        spawn(Box::new(move || {
+            loop {
+                ping.write_all(&[1]).unwrap();
+                ping.read_exact(&mut [0]).unwrap();
+            }
         }));
     }
     thread::spawn(|| cosocket::unblock(|| std::thread::sleep(Duration::from_secs(3600))));
