@@ -13,7 +13,7 @@ use std::time::Duration;
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::thread::{self, JoinHandle};
 use cosocket::{Cancelled, run};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use util::{Random, child, descriptors, is_quick, pair, readable_bytes, tcp_pair};
 
 fn rounds() -> usize {

@@ -389,6 +389,8 @@ impl AsFd for IoHandle {
 fn begin(worker: &Worker) -> io::Result<()> {
     worker.charge();
     if wait::is_cancellable(worker) {
+        // One who swallows its cancel and calls again starves nobody.
+        worker.yield_now();
         return Err(ended(Signal::Cancelled));
     }
     Ok(())
