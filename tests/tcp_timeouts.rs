@@ -50,14 +50,16 @@ fn a_write_that_times_out_says_so_and_what_was_written_arrives_once() {
         writer.set_write_timeout(SHORT).unwrap();
         let pattern: Vec<u8> = (0..64 << 10).map(|n| (n % 251) as u8).collect();
         let mut sent = 0;
-        let error = loop {
-            match writer.write(&pattern[sent % 251..]) {
-                Ok(count) => sent += count,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert_eq!(writer.write(b"x").unwrap_err().kind(), ErrorKind::TimedOut);
+        for _ in 0..3 {
+            // A full socket may find some more room as the kernel sorts its packets.
+            let error = loop {
+                match writer.write(&pattern[sent % 251..]) {
+                    Ok(count) => sent += count,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+        }
         drop(writer);
         let mut received = Vec::new();
         reader.read_to_end(&mut received).unwrap();
