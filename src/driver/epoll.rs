@@ -81,7 +81,9 @@ impl Epoll {
     /// Watches `fd` from now on, unless this worker does already. To be called after an attempt
     /// had to wait, and before [`Readiness::park`].
     ///
-    /// `shared_listener`: `fd` listens, and other workers accept from it too.
+    /// `shared_listener`: `fd` listens, and of the workers that accept through this source one is
+    /// enough to wake. Not for duplicates of the socket with sources of their own: the kernel
+    /// would tell one source, and the others would be deaf.
     ///
     /// # Errors
     ///

@@ -166,7 +166,10 @@ impl IoHandle {
             let source = self.source_or_take();
             let readiness = half(source);
             let snapshot = known.map_or_else(|| readiness.snapshot(), |(_, snapshot)| snapshot);
-            epoll.register(self.fd.as_raw_fd(), source, call.listener)?;
+            // Of the handles that share a listening socket, only the first may be content with
+            // waking one worker: the kernel might choose a handle on which nobody accepts.
+            let one_is_enough = call.listener && self.is_first;
+            epoll.register(self.fd.as_raw_fd(), source, one_is_enough)?;
             let me = std::ptr::from_ref(call.worker.current()).cast();
             if readiness.park(snapshot, me) {
                 let signal = wait::suspend(call.worker, reason(call, op), deadline, false);

@@ -53,6 +53,8 @@ pub(crate) struct IoHandle {
     /// Known once there is a source: a transfer of less than asked for shows that the socket is
     /// drained, or full.
     short_means_empty: AtomicBool,
+    /// We made the socket, and this is its first handle.
+    is_first: bool,
 }
 
 struct Half {
@@ -71,25 +73,27 @@ impl IoHandle {
     /// A descriptor that we made: blocking, no timeouts. `data_waits` when data is likely to be
     /// there already, as on a connection just accepted.
     pub(crate) fn new(fd: OwnedFd, data_waits: bool) -> IoHandle {
-        let handle = IoHandle::with_mode(fd, Arc::new(Mode::fresh()));
+        let mode = Arc::new(Mode::fresh());
+        let handle = IoHandle::with_mode(fd, mode, true);
         handle.read.inline.store(data_waits, Ordering::Relaxed);
         handle
     }
 
     /// A descriptor from elsewhere, whose settings the kernel knows.
     pub(crate) fn adopt(fd: OwnedFd) -> IoHandle {
-        IoHandle::with_mode(fd, Arc::new(Mode::adopted()))
+        IoHandle::with_mode(fd, Arc::new(Mode::adopted()), false)
     }
 
-    fn with_mode(fd: OwnedFd, mode: Arc<Mode>) -> IoHandle {
+    fn with_mode(fd: OwnedFd, mode: Arc<Mode>, is_first: bool) -> IoHandle {
         let (read, write) = (Half::new(true), Half::new(true));
         let short_means_empty = AtomicBool::new(false);
-        IoHandle { fd, mode, read, write, source: AtomicPtr::default(), short_means_empty }
+        let source = AtomicPtr::default();
+        IoHandle { fd, mode, read, write, source, short_means_empty, is_first }
     }
 
     /// Another descriptor of the same socket, with waits of its own and the same settings.
     pub(crate) fn try_clone(&self) -> io::Result<IoHandle> {
-        Ok(IoHandle::with_mode(self.fd.try_clone()?, Arc::clone(&self.mode)))
+        Ok(IoHandle::with_mode(self.fd.try_clone()?, Arc::clone(&self.mode), false))
     }
 
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
