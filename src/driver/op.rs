@@ -78,7 +78,8 @@ impl Op {
 
     /// Makes the system call once. `MSG_DONTWAIT` keeps it from blocking where the call has
     /// flags; for `Accept` and `Connect` the descriptor's `O_NONBLOCK` has to, when
-    /// `may_block` is false. `EINTR` is retried here.
+    /// `may_block` is false. `EINTR` is retried here, unless
+    /// `may_block`.
     ///
     /// # Safety
     ///
@@ -121,7 +122,7 @@ impl Op {
                 return Ok(result as i32);
             }
             let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
+            if may_block || error.kind() != io::ErrorKind::Interrupted {
                 return Err(error);
             }
         }

@@ -164,7 +164,7 @@ impl IoHandle {
                 let call = Call { worker, direction, timeout, listener: false };
                 self.wait_for(&call, events)
             }
-            None => poll_blocking(self.fd.as_raw_fd(), events, timeout),
+            None => poll_blocking(self.fd.as_raw_fd(), events, timeout.map(clock::after)),
         }
     }
 
@@ -286,18 +286,24 @@ impl IoHandle {
     }
 
     /// On a plain thread: the blocking call itself. Where we have set O_NONBLOCK behind the
-    /// user's back, `poll` does the waiting.
+    /// user's back, `poll` does the waiting; and after a signal, when the kernel would start the
+    /// socket's timeout anew.
     unsafe fn perform_blocking(&self, direction: Direction, op: &Op) -> io::Result<i32> {
+        let deadline = self.timeout(direction).map(clock::after);
         loop {
             // SAFETY: the caller's pointers.
-            match unsafe { op.attempt(true) } {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            let interrupted = match unsafe { op.attempt(true) } {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
                 result => return result,
+            };
+            if interrupted && deadline.is_none() {
+                continue;
             }
-            if self.mode.is_nonblocking(self.fd.as_fd()) {
+            if !interrupted && self.mode.is_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            if !self.mode.is_borrowed_nonblocking() {
+            if !interrupted && !self.mode.is_borrowed_nonblocking() {
                 // The kernel's own SO_RCVTIMEO or SO_SNDTIMEO.
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -305,7 +311,7 @@ impl IoHandle {
                 Direction::Read => libc::POLLIN,
                 Direction::Write => libc::POLLOUT,
             };
-            poll_blocking(self.fd.as_raw_fd(), events, self.timeout(direction))?;
+            poll_blocking(self.fd.as_raw_fd(), events, deadline)?;
         }
     }
 
@@ -416,8 +422,7 @@ fn message(buffers: *mut libc::iovec, count: usize) -> libc::msghdr {
     message
 }
 
-fn poll_blocking(fd: RawFd, events: i16, timeout: Option<Duration>) -> io::Result<i16> {
-    let deadline = timeout.map(clock::after);
+fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
     loop {
         // Rounded up: a wait must not end early.
         let left_ms = deadline.map_or(-1, |deadline| {
