@@ -18,7 +18,7 @@ fn main() -> io::Result<()> {
         Some("--list") => {
             println!("a_main_without_a_wrapper_serves_and_ends: test");
             Ok(())
-        },
+        }
         _ => {
             a_main_without_a_wrapper_serves_and_ends();
             println!("test a_main_without_a_wrapper_serves_and_ends ... ok");

@@ -18,7 +18,8 @@ extern "C" fn count_signal(_: libc::c_int) {
     SIGNALS.fetch_add(1, SeqCst);
 }
 
-/// Starts the storm; with `SA_RESTART` or not.
+/// Starts the storm; with `SA_RESTART` or not. The timer alone would hit the main thread only,
+/// which waits for the test; so it is passed on to every thread there is.
 #[allow(unsafe_code)]
 fn start_signals(flags: libc::c_int) {
     let period = libc::timeval { tv_sec: 0, tv_usec: 100 };
@@ -32,6 +33,24 @@ fn start_signals(flags: libc::c_int) {
         let which = libc::ITIMER_REAL as _;
         assert_eq!(libc::setitimer(which, &timer, std::ptr::null_mut()), 0);
     }
+    std::thread::spawn(|| {
+        loop {
+            for thread in other_threads() {
+                // SAFETY: plain numbers; a thread that has ended is an error that is ignored.
+                let process = unsafe { libc::getpid() };
+                // SAFETY: as above.
+                unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGALRM) };
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    });
+}
+
+fn other_threads() -> impl Iterator<Item = i32> {
+    let me = util::os_thread();
+    let names = std::fs::read_dir("/proc/self/task").unwrap();
+    let numbers = names.map(|name| name.unwrap().file_name().to_str().unwrap().parse().unwrap());
+    numbers.filter(move |&thread| thread != me)
 }
 
 fn rounds() -> usize {
@@ -117,6 +136,9 @@ fn on_a_plain_thread() {
     stream.read_exact(&mut buffer).unwrap();
     assert!(buffer.iter().all(|&byte| byte == 7));
     let _client = client.join().unwrap();
+    // The kernel starts a socket's timeout anew whenever a call is made again: it never ended.
+    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert_eq!(stream.read(&mut buffer).unwrap_err().kind(), ErrorKind::TimedOut);
     let start = Instant::now();
     thread::sleep(Duration::from_millis(3));
     thread::park_timeout(Duration::from_micros(1));

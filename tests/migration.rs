@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Barrier, Mutex};
 
-use cosocket::net::TcpStream;
+use cosocket::net::{TcpListener, TcpStream};
 use cosocket::thread::{self, Thread};
 use cosocket::{Builder, Runtime};
 use util::{Random, is_quick, os_thread, pair, tcp_pair};
@@ -227,5 +227,43 @@ fn a_stream_goes_on_in_another_runtime() {
         let byte = workers.start(round as usize % WORKERS, move || read_one(&stream));
         far.write_all(&[round]).unwrap();
         assert_eq!(byte.recv().unwrap(), round);
+    }
+}
+
+/// Clones of a listener wait by themselves. Under epoll a connection woke one of them, which
+/// might have nobody who accepts: it has to reach those who do.
+#[test]
+fn a_connection_reaches_the_clone_on_which_somebody_waits() {
+    let workers = Workers::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let accept = |worker: usize, listener: TcpListener| {
+        workers.start(worker, move || {
+            let (stream, _) = listener.accept().unwrap();
+            (stream, listener)
+        })
+    };
+    let connect = || std::net::TcpStream::connect(address).unwrap();
+    let mut clones = vec![];
+    let mut first = Some(listener);
+    for worker in 0..WORKERS {
+        let clone = match first.take() {
+            Some(listener) => listener,
+            None => TcpListener::try_clone(clones.first().unwrap()).unwrap(),
+        };
+        let accepted = accept(worker, clone);
+        // It waits, most likely.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let _client = connect();
+        clones.push(accepted.recv().unwrap().1);
+    }
+    for round in 0..rounds() as usize / 10 {
+        let clone = clones.remove(round % WORKERS);
+        let accepted = accept(round % WORKERS, clone);
+        for _ in 0..round % 5 {
+            std::thread::yield_now();
+        }
+        let _client = connect();
+        clones.insert(round % WORKERS, accepted.recv().unwrap().1);
     }
 }

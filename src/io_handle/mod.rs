@@ -162,7 +162,7 @@ impl IoHandle {
                 let call = Call::new(worker, direction, timeout);
                 self.wait_for(&call, events)
             }
-            None => poll_blocking(self.fd.as_raw_fd(), events, timeout),
+            None => poll_blocking(self.fd.as_raw_fd(), events, timeout.map(clock::after)),
         }
     }
 
@@ -186,9 +186,10 @@ impl IoHandle {
     ) -> io::Result<RawFd> {
         let direction = Direction::Read;
         // SAFETY: the caller's pointers.
-        let attempt = || unsafe { op::accept(self.fd.as_raw_fd(), address, len) };
+        let attempt =
+            |may_block| unsafe { op::accept(self.fd.as_raw_fd(), address, len, may_block) };
         let Some(worker) = current::worker() else {
-            return self.block_on(direction, attempt);
+            return self.block_on(direction, || attempt(true));
         };
         begin(worker)?;
         let timeout = self.timeout(direction);
@@ -197,7 +198,7 @@ impl IoHandle {
             // Every time: a clone's conversion may have given the flag back meanwhile.
             self.mode.borrow_nonblocking(self.fd.as_fd())?;
             worker.counters.attempts.add(1);
-            match attempt() {
+            match attempt(false) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }
@@ -289,21 +290,27 @@ impl IoHandle {
     }
 
     /// On a plain thread: the blocking call itself. Where we have set O_NONBLOCK behind the
-    /// user's back, `poll` does the waiting.
+    /// user's back, `poll` does the waiting; and after a signal, when the kernel would start the
+    /// socket's timeout anew.
     fn block_on(
         &self,
         direction: Direction,
         call: impl Fn() -> io::Result<i32>,
     ) -> io::Result<i32> {
+        let deadline = self.timeout(direction).map(clock::after);
         loop {
-            match call() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            let interrupted = match call() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
                 result => return result,
+            };
+            if interrupted && deadline.is_none() {
+                continue;
             }
-            if self.mode.is_nonblocking(self.fd.as_fd()) {
+            if !interrupted && self.mode.is_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            if !self.mode.is_borrowed_nonblocking() {
+            if !interrupted && !self.mode.is_borrowed_nonblocking() {
                 // The kernel's own SO_RCVTIMEO or SO_SNDTIMEO.
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -311,7 +318,7 @@ impl IoHandle {
                 Direction::Read => libc::POLLIN,
                 Direction::Write => libc::POLLOUT,
             };
-            poll_blocking(self.fd.as_raw_fd(), events, self.timeout(direction))?;
+            poll_blocking(self.fd.as_raw_fd(), events, deadline)?;
         }
     }
 
@@ -450,8 +457,7 @@ fn message(buffers: *mut libc::iovec, count: usize) -> libc::msghdr {
     message
 }
 
-fn poll_blocking(fd: RawFd, events: i16, timeout: Option<Duration>) -> io::Result<i16> {
-    let deadline = timeout.map(clock::after);
+fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
     loop {
         // Rounded up: a wait must not end early.
         let left_ms = deadline.map_or(-1, |deadline| {
