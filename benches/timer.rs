@@ -1,4 +1,4 @@
-//! The timer wheel beside a sorted map and a heap, in one run: `cargo bench --bench timer`.
+//! The timer wheel beside a sorted map, a heap and tokio's, in one run: `cargo bench --bench timer`.
 //!
 //! `arm_cancel` is the life of a timeout that does not fire: armed and disarmed while so many
 //! others stay armed. `fire` arms timers and lets the clock run until all have fired, cascades
@@ -12,6 +12,8 @@ compile_error!("benches need `--cfg cosocket_internals`, which .cargo/config.tom
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::hint::black_box;
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use cosocket::internals::{Timer, Wheel};
@@ -36,6 +38,7 @@ fn arm_cancel(criterion: &mut Criterion) {
         bench_arm_cancel::<OurWheel>(&mut group, armed);
         bench_arm_cancel::<SortedMap>(&mut group, armed);
         bench_arm_cancel::<Heap>(&mut group, armed);
+        bench_tokio_sleep(&mut group, armed);
     }
 }
 
@@ -68,6 +71,29 @@ fn bench_arm_cancel<T: Timers>(group: &mut Group<'_>, armed: usize) {
             timers.arm(armed, START_NS + noise.next() % SPREAD_NS);
             timers.cancel(armed);
         });
+    });
+}
+
+/// A `sleep` that is polled once, which arms it, and dropped, which cancels it.
+fn bench_tokio_sleep(group: &mut Group<'_>, armed: usize) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let _entered = runtime.enter();
+    let start = tokio::time::Instant::now();
+    let mut noise = Noise(armed as u64 + 1);
+    let mut sleep = || {
+        tokio::time::sleep_until(start + Duration::from_nanos(SPREAD_NS + noise.next() % SPREAD_NS))
+    };
+    let mut context = Context::from_waker(Waker::noop());
+    let _others: Vec<_> = (0..armed)
+        .map(|_| {
+            let mut other = Box::pin(sleep());
+            assert!(other.as_mut().poll(&mut context).is_pending());
+            other
+        })
+        .collect();
+    group.bench_function(BenchmarkId::new("tokio", armed), |bencher| {
+        bencher.iter(|| pin!(sleep()).poll(&mut context).is_pending());
     });
 }
 

@@ -108,6 +108,8 @@ mod local;
 #[allow(unsafe_code)]
 mod mailbox;
 mod metrics;
+#[cfg(doctest)]
+mod misuse;
 #[allow(unsafe_code)]
 mod overflow;
 #[allow(unsafe_code)]

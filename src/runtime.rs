@@ -97,18 +97,23 @@ impl Shared {
         self.surplus_len.load(Ordering::SeqCst) != 0
     }
 
-    /// An unstarted closure for a worker that has none of its own.
+    /// An unstarted closure for a worker that has none of its own. One that has its share of
+    /// coroutines passes on what it finds: else the first to wake would get all that only park.
     pub(crate) fn take_surplus(&self, worker: &Worker) -> Option<&'static Coroutine> {
-        if !self.has_surplus() {
-            return None;
+        while self.has_surplus() {
+            let mut surplus = self.surplus.lock().unwrap_or_else(PoisonError::into_inner);
+            let Unstarted(block) = surplus.pop_front()?;
+            self.surplus_len.store(surplus.len(), Ordering::SeqCst);
+            drop(surplus);
+            if let Some(other) = self.much_lighter(worker.index) {
+                self.place_on(other, block);
+                continue;
+            }
+            self.seats[worker.index].load.fetch_add(1, Ordering::Relaxed);
+            block.home.store(worker.mailbox.index() as u32, Ordering::Release);
+            return Some(block);
         }
-        let mut surplus = self.surplus.lock().unwrap_or_else(PoisonError::into_inner);
-        let Unstarted(block) = surplus.pop_front()?;
-        self.surplus_len.store(surplus.len(), Ordering::SeqCst);
-        drop(surplus);
-        self.seats[worker.index].load.fetch_add(1, Ordering::Relaxed);
-        block.home.store(worker.mailbox.index() as u32, Ordering::Release);
-        Some(block)
+        None
     }
 
     /// Publishes a coroutine: here, on another worker, or for whoever has time.
@@ -122,12 +127,9 @@ impl Shared {
     }
 
     fn place_from(&self, worker: &Worker, block: &'static Coroutine) {
-        let here = self.load(worker.index);
-        let lightest = self.lightest(worker.index);
-        let there = self.load(lightest);
-        if here > there + PLACEMENT_MARGIN.max(there / 8) {
-            self.place_on(lightest, block);
-        } else if worker.fresh.is_empty() || here < there {
+        if let Some(other) = self.much_lighter(worker.index) {
+            self.place_on(other, block);
+        } else if worker.fresh.is_empty() {
             self.place_here(worker, block);
         } else {
             // One waits here already, and this coroutine may compute for long: let others help.
@@ -156,6 +158,13 @@ impl Shared {
 
     fn load(&self, index: usize) -> usize {
         self.seats[index].load.load(Ordering::Relaxed)
+    }
+
+    /// The lightest worker, if `index` carries so much more that it is to get what is new.
+    fn much_lighter(&self, index: usize) -> Option<usize> {
+        let lightest = self.lightest(index);
+        let there = self.load(lightest);
+        (self.load(index) > there + PLACEMENT_MARGIN.max(there / 8)).then_some(lightest)
     }
 
     /// The worker with the fewest live coroutines; of equals, `start` or the next after it.

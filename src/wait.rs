@@ -111,10 +111,7 @@ pub(crate) fn suspend(
     shielded: bool,
 ) -> Signal {
     let me = worker.current();
-    // Any unwind on the thread: of a wait that begins while somebody is parked in mid-unwind we
-    // cannot tell whose unwind it is in, and a second panic in an unwind would abort. Such a
-    // wait is looked at again when the last of the parked has gone on (`wake_cancelled`).
-    let shielded = shielded || me.shield.get() > 0 || std::thread::panicking();
+    let shielded = shielded || me.shield.get() > 0 || is_unwinding(worker);
     if !shielded && me.signals.is_cancelled() {
         worker.yield_now();
         return Signal::Cancelled;
@@ -123,9 +120,9 @@ pub(crate) fn suspend(
     if let Some(deadline) = deadline {
         worker.set_deadline(me, deadline);
     }
-    let parked_unwinding = worker.enter_wait_of(me);
+    worker.enter_wait_of(me);
     worker.switch_away(me);
-    worker.leave_wait_of(me, parked_unwinding);
+    worker.leave_wait_of(me);
     me.deadline.set(NEVER);
     if me.timed_out.replace(false) {
         Signal::TimedOut
@@ -174,21 +171,20 @@ pub(crate) fn cancelled() -> std::io::Error {
 /// A pending cancel that may be delivered here and now.
 pub(crate) fn is_cancellable(worker: &Worker) -> bool {
     let me = worker.current();
-    me.signals.is_cancelled() && me.shield.get() == 0 && !std::thread::panicking()
+    me.signals.is_cancelled() && me.shield.get() == 0 && !is_unwinding(worker)
 }
 
 /// Whether the current coroutine is unwinding.
 ///
-/// std counts panics a thread. While a coroutine is parked in mid-unwind the count is its, and is
-/// ignored for all others on the worker but those with a mark of their own: they were cancelled,
-/// or have parked in mid-unwind themselves. The mark stays for as long as the count cannot tell
-/// (erring on the side that never raises a second panic). A panic that began while another
-/// coroutine was parked so goes unnoticed.
+/// std counts panics a thread, so the count is looked at each time a coroutine goes on. If there
+/// was none, a panic that is counted later is its own; it gets a mark when it gives way, or when
+/// a cancel unwinds it. If there was one, somebody else is parked in mid-unwind, and only the
+/// mark counts, until no panic is left on the thread (erring on the side that never raises a
+/// second panic). What cannot be told is a panic of its own that begins meanwhile: such a
+/// coroutine is taken to be healthy, and a cancel that comes while its destructors wait would
+/// end the process, like any panic there.
 pub(crate) fn is_unwinding(worker: &Worker) -> bool {
-    if !std::thread::panicking() {
-        return false;
-    }
-    worker.parked_unwinding() == 0 || worker.current().unwinding.get()
+    worker.is_unwinding()
 }
 
 /// Who waits: a coroutine, or a plain thread.

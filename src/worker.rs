@@ -26,7 +26,7 @@ use crate::clock::{self, Nanos};
 use crate::coroutine::{self, Coroutine, Frames, NEVER, NOWHERE, Stage};
 use crate::current;
 use crate::driver::{Driver, Wait};
-use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, Retired, UNPARKED};
+use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, Retired, UNPARKED, WOKEN};
 use crate::metrics::Counters;
 use crate::ready::ReadyQueue;
 use crate::registry;
@@ -75,10 +75,11 @@ pub(crate) struct Worker {
     trims_on: Cell<bool>,
     budget: Cell<u32>,
     streak: Cell<u32>,
-    /// Coroutines that gave way in mid-unwind on this thread.
-    parked_unwinding: Cell<u32>,
-    /// One of them is taken to unwind by its mark alone, which may be out of date: its cancel is
-    /// held back, and delivered when the count of panics can tell again.
+    /// std counted a panic on this thread when the current coroutine last went on: from then on
+    /// the count says nothing about it.
+    foreign_unwind: Cell<bool>,
+    /// Somebody gave way who is taken to unwind by its mark alone, which may be out of date: its
+    /// cancel is held back, and delivered when no panic is counted any more.
     doubted: Cell<bool>,
     /// Coroutines in waits that end by themselves: while there are any, nothing is deadlocked.
     outside_waits: Cell<usize>,
@@ -112,7 +113,7 @@ impl Worker {
             trims_on: Cell::new(false),
             budget: Cell::new(0),
             streak: Cell::new(0),
-            parked_unwinding: Cell::new(0),
+            foreign_unwind: Cell::new(false),
             doubted: Cell::new(false),
             outside_waits: Cell::new(0),
             lingering: Cell::new(0),
@@ -126,6 +127,10 @@ impl Worker {
         let _entered = current::enter(self);
         while !self.is_over() {
             self.budget.set(TURN_BUDGET);
+            if self.runtime.has_surplus() {
+                // Even where the ready queue is never empty.
+                self.fresh_next.set(true);
+            }
             while let Some(next) = self.take_turn() {
                 self.resume(next);
             }
@@ -178,14 +183,18 @@ impl Worker {
     /// Lets every other ready coroutine go first.
     pub(crate) fn yield_now(&self) {
         let me = self.current();
-        let mid_unwind = self.pause_unwind(me);
         me.stage.set(Stage::Ready);
         self.ready.push(me);
         self.give_way(me);
-        self.continue_unwind(me, mid_unwind);
     }
 
     fn give_way(&self, me: &'static Coroutine) {
+        self.note_unwind(me);
+        self.give_way_to_next(me);
+        self.notice_unwinds(me);
+    }
+
+    fn give_way_to_next(&self, me: &'static Coroutine) {
         self.streak.set(0);
         if arch::DIRECT
             && let Some(next) = self.take_turn()
@@ -231,6 +240,17 @@ impl Worker {
         }
     }
 
+    /// Wakes a coroutine whose wait the driver says may be over. It may be another worker's: epoll
+    /// tells every worker that knows a descriptor, and the first one to look takes the waiter.
+    #[inline]
+    fn wake(&self, coroutine: &'static Coroutine) {
+        if self.is_home_of(coroutine) {
+            self.make_ready(coroutine);
+        } else {
+            signal(coroutine, coroutine.signals.generation(), WOKEN);
+        }
+    }
+
     /// Every call that might wait comes through here first: after a run of calls that did not,
     /// the loop gets its turn, and with it the timers, the driver and all that is ready.
     #[inline]
@@ -259,46 +279,44 @@ impl Worker {
         unsafe { self.wheel.arm(&me.timer, deadline) };
     }
 
-    /// Bookkeeping at the start of a wait; true if `me` waits in mid-unwind.
-    pub(crate) fn enter_wait_of(&self, me: &Coroutine) -> bool {
-        self.outside_waits.set(self.outside_waits.get() + me.reason().ends_by_itself() as usize);
-        self.pause_unwind(me)
+    /// Bookkeeping at the start of a wait.
+    pub(crate) fn enter_wait_of(&self, me: &Coroutine) {
+        let outside = usize::from(me.reason().ends_by_itself());
+        self.outside_waits.set(self.outside_waits.get() + outside);
     }
 
-    pub(crate) fn leave_wait_of(&self, me: &Coroutine, mid_unwind: bool) {
-        self.outside_waits.set(self.outside_waits.get() - me.reason().ends_by_itself() as usize);
+    pub(crate) fn leave_wait_of(&self, me: &Coroutine) {
+        let outside = usize::from(me.reason().ends_by_itself());
+        self.outside_waits.set(self.outside_waits.get() - outside);
         me.set_reason(Reason::NONE);
-        self.continue_unwind(me, mid_unwind);
     }
 
-    /// `me` is about to give way; true if it does so in mid-unwind. See `wait::is_unwinding`.
+    /// `me` is about to give way: if it unwinds, it keeps that in mind.
     #[inline]
-    fn pause_unwind(&self, me: &Coroutine) -> bool {
-        let parked = self.parked_unwinding.get();
-        let mid_unwind = std::thread::panicking() && (parked == 0 || me.unwinding.get());
-        if mid_unwind {
-            self.doubted.set(self.doubted.get() || parked != 0);
-            me.unwinding.set(true);
-            self.parked_unwinding.set(parked + 1);
-        }
-        mid_unwind
-    }
-
-    #[inline]
-    fn continue_unwind(&self, me: &Coroutine, mid_unwind: bool) {
-        if mid_unwind {
-            self.parked_unwinding.set(self.parked_unwinding.get() - 1);
-            if self.parked_unwinding.get() == 0 && self.doubted.replace(false) {
-                self.wake_cancelled();
+    fn note_unwind(&self, me: &Coroutine) {
+        if std::thread::panicking() {
+            if !self.foreign_unwind.get() {
+                me.unwinding.set(true);
+            } else if me.unwinding.get() {
+                self.doubted.set(true);
             }
         }
-        if !std::thread::panicking() {
+    }
+
+    /// `me` goes on, or starts: if std counts a panic on this thread now, and `me` has not kept
+    /// one in mind, it is another coroutine's.
+    #[inline]
+    fn notice_unwinds(&self, me: &Coroutine) {
+        let panicking = std::thread::panicking();
+        self.foreign_unwind.set(panicking);
+        if !panicking {
             me.unwinding.set(false);
         }
     }
 
-    pub(crate) fn parked_unwinding(&self) -> u32 {
-        self.parked_unwinding.get()
+    /// Whether the current coroutine unwinds; see `wait::is_unwinding`.
+    pub(crate) fn is_unwinding(&self) -> bool {
+        std::thread::panicking() && (!self.foreign_unwind.get() || self.current().unwinding.get())
     }
 
     /// The promise of a stack, from this worker's idle ones where it can.
@@ -464,6 +482,10 @@ impl Worker {
                 self.make_ready(block);
             });
         }
+        if self.doubted.get() && !std::thread::panicking() {
+            self.doubted.set(false);
+            self.wake_cancelled();
+        }
         if self.runtime.is_report_due(self.index) {
             self.report_waits();
         }
@@ -516,7 +538,7 @@ impl Worker {
             self.runtime.fell_silent();
         }
         self.counters.turns.add(1);
-        self.driver.turn(wait, |block| self.make_ready(block));
+        self.driver.turn(wait, |block| self.wake(block));
         if silent {
             self.runtime.woke_up();
         }
@@ -612,6 +634,9 @@ unsafe extern "C" fn root(_word: usize, data: *mut ()) -> ! {
     let me: &'static Coroutine = unsafe { &*data.cast::<Coroutine>() };
     #[cfg(cosocket_asan)]
     crate::sanitizer::arrive_first();
+    if let Some(worker) = current::worker() {
+        worker.notice_unwinds(me);
+    }
     // SAFETY: this is the coroutine's stack, and the root runs once.
     unsafe { coroutine::run_to_end(me) };
     match current::worker() {

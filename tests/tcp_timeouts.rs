@@ -1,13 +1,13 @@
 //! Read and write timeouts: what they say, where they are kept, and that they lose nothing.
 
-mod util;
+mod socket_util;
 
 use std::io::{ErrorKind, IoSliceMut, Read, Write};
 use std::time::{Duration, Instant};
 
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::thread;
-use util::{everywhere, kernel_timeouts, pair, spawn_waiting, std_pair};
+use socket_util::{everywhere, kernel_timeouts, pair, spawn_waiting, std_pair};
 
 const SHORT: Option<Duration> = Some(Duration::from_millis(2));
 

@@ -60,6 +60,14 @@ impl Op {
         }
     }
 
+    /// Whether the data stays in the socket.
+    pub(crate) fn is_peek(&self) -> bool {
+        match *self {
+            Op::Recv { flags, .. } | Op::RecvMsg { flags, .. } => flags & libc::MSG_PEEK != 0,
+            _ => false,
+        }
+    }
+
     /// Makes the system call once. Unless it `may_block`, it answers `WouldBlock` in place of
     /// waiting, whatever mode the descriptor is in.
     ///

@@ -22,12 +22,16 @@ mod claim;
 mod complete;
 mod mode;
 
+use std::cell::OnceCell;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
+
+use socket2::{Protocol, SockRef};
 
 pub(crate) use crate::driver::op::{Direction, Op};
 
@@ -48,6 +52,9 @@ pub(crate) struct IoHandle {
     write: Half,
     /// Set on the first wait under epoll; released before the descriptor closes.
     source: AtomicPtr<Source>,
+    /// Known once there is a source: a transfer of less than asked for shows that the socket is
+    /// drained, or full.
+    short_means_empty: AtomicBool,
 }
 
 struct Half {
@@ -78,7 +85,8 @@ impl IoHandle {
 
     fn with_mode(fd: OwnedFd, mode: Arc<Mode>) -> IoHandle {
         let (read, write) = (Half::new(true), Half::new(true));
-        IoHandle { fd, mode, read, write, source: AtomicPtr::default() }
+        let short_means_empty = AtomicBool::new(false);
+        IoHandle { fd, mode, read, write, source: AtomicPtr::default(), short_means_empty }
     }
 
     /// Another descriptor of the same socket, with waits of its own and the same settings.
@@ -125,7 +133,7 @@ impl IoHandle {
 
     /// Receives into several buffers.
     pub(crate) fn recv_vectored(&self, buffers: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
-        let len = buffers.iter().map(|buffer| buffer.len()).sum();
+        let len = transfer_len(buffers);
         if len == 0 {
             return Ok(0);
         }
@@ -138,7 +146,7 @@ impl IoHandle {
 
     /// Sends from several buffers; may send less.
     pub(crate) fn send_vectored(&self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        let len = buffers.iter().map(|buffer| buffer.len()).sum();
+        let len = transfer_len(buffers);
         let message = message(buffers.as_ptr().cast_mut().cast(), buffers.len());
         let op = Op::SendMsg { fd: self.fd.as_raw_fd(), message: &message };
         // SAFETY: as in `recv_vectored`.
@@ -151,7 +159,7 @@ impl IoHandle {
             if events & libc::POLLOUT != 0 { Direction::Write } else { Direction::Read };
         match current::worker() {
             Some(worker) => {
-                let call = Call { worker, direction, timeout, listener: false };
+                let call = Call::new(worker, direction, timeout);
                 self.wait_for(&call, events)
             }
             None => poll_blocking(self.fd.as_raw_fd(), events, timeout),
@@ -182,10 +190,9 @@ impl IoHandle {
         let Some(worker) = current::worker() else {
             return self.block_on(direction, attempt);
         };
-        worker.charge();
-        if wait::is_cancellable(worker) {
-            return Err(ended(Signal::Cancelled));
-        }
+        begin(worker)?;
+        let timeout = self.timeout(direction);
+        let call = Call::new(worker, direction, timeout);
         loop {
             // Every time: a clone's conversion may have given the flag back meanwhile.
             self.mode.borrow_nonblocking(self.fd.as_fd())?;
@@ -197,8 +204,6 @@ impl IoHandle {
             if self.mode.is_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            let timeout = self.timeout(direction);
-            let call = Call { worker, direction, timeout, listener: true };
             self.wait_for(&call, libc::POLLIN)?;
         }
     }
@@ -231,9 +236,14 @@ impl IoHandle {
             let attempt = || unsafe { op.attempt(true) };
             return self.block_on(direction, attempt).map(|moved| moved as usize);
         };
-        worker.charge();
-        if wait::is_cancellable(worker) {
-            return Err(ended(Signal::Cancelled));
+        begin(worker)?;
+        if len == 0 {
+            // A stream takes nothing at any time, full or not; a datagram may have to wait.
+            // SAFETY: the caller's pointers.
+            match unsafe { op.attempt(false) } {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result.map(|moved| moved as usize),
+            }
         }
         let fd = self.fd.as_fd();
         let nonblocking = self.mode.is_nonblocking(fd);
@@ -243,7 +253,7 @@ impl IoHandle {
             return unsafe { self.attempt_once(worker, direction, &op, unwinding) };
         }
         let timeout = self.mode.timeout(fd, direction);
-        let call = Call { worker, direction, timeout, listener: false };
+        let call = Call::new(worker, direction, timeout);
         let half = self.half(direction);
         let _held = half.claim.acquire(fd.as_raw_fd(), || call.deadline()).map_err(ended)?;
         let moved = match &worker.driver {
@@ -318,10 +328,15 @@ impl IoHandle {
     }
 
     /// The source, taken now if this is the first wait. Two halves may race for it.
+    ///
+    /// On TCP alone does a short read say that no more is there: a socket that keeps records
+    /// apart gives one at a time, and AF_UNIX stops before bytes that came with descriptors.
     fn source_or_take(&self) -> &'static Source {
         if let Some(source) = self.source() {
             return source;
         }
+        let is_tcp = SockRef::from(&self.fd).protocol().is_ok_and(|p| p == Some(Protocol::TCP));
+        self.short_means_empty.store(is_tcp, Ordering::Relaxed);
         let taken = Source::take();
         let none = std::ptr::null_mut();
         let new = std::ptr::from_ref(taken).cast_mut();
@@ -369,20 +384,40 @@ impl AsFd for IoHandle {
     }
 }
 
+/// Every call begins so: after a run of calls that did not wait, others get their turn first; and
+/// a pending cancel ends it.
+fn begin(worker: &Worker) -> io::Result<()> {
+    worker.charge();
+    if wait::is_cancellable(worker) {
+        return Err(ended(Signal::Cancelled));
+    }
+    Ok(())
+}
+
+/// [`begin`] for a call that is made elsewhere, such as `connect`.
+pub(crate) fn begin_call() -> io::Result<()> {
+    current::worker().map_or(Ok(()), begin)
+}
+
 /// One call of a coroutine: who makes it, on which half, for how long it may wait.
 struct Call {
     worker: &'static Worker,
     direction: Direction,
     timeout: Option<Duration>,
-    /// Waits for connections: one waiter of one worker is enough to wake.
-    listener: bool,
+    /// Set when the first wait begins: all waits of a call end at the same time.
+    deadline: OnceCell<Nanos>,
 }
 
 impl Call {
+    fn new(worker: &'static Worker, direction: Direction, timeout: Option<Duration>) -> Call {
+        Call { worker, direction, timeout, deadline: OnceCell::new() }
+    }
+
     /// Counted from now. The turn's cached clock would save a clock read, but a coroutine that
     /// has computed since would be timed out early; only calls that wait with a timeout pay.
     fn deadline(&self) -> Option<Nanos> {
-        self.timeout.map(|timeout| self.worker.after(timeout))
+        let timeout = self.timeout?;
+        Some(*self.deadline.get_or_init(|| self.worker.after(timeout)))
     }
 }
 
@@ -396,6 +431,12 @@ fn ended(signal: Signal) -> io::Error {
 
 fn unwinding() -> io::Error {
     io::Error::other("coroutine is unwinding: an I/O call made by a destructor would have to wait")
+}
+
+/// What one call may move: of more buffers than the kernel takes at once, the rest is for later
+/// and says nothing about the socket.
+fn transfer_len(buffers: &[impl Deref<Target = [u8]>]) -> usize {
+    buffers.iter().take(libc::UIO_MAXIOV as usize).map(|buffer| buffer.len()).sum()
 }
 
 fn message(buffers: *mut libc::iovec, count: usize) -> libc::msghdr {
