@@ -56,8 +56,8 @@ pub struct TcpStream {
 
 /// A listening TCP socket; [`std::net::TcpListener`] for coroutines.
 ///
-/// Several coroutines, on several workers, may accept from one listener: one is woken for each
-/// connection.
+/// Several coroutines, on several workers, may accept from one listener: each connection goes to
+/// one of them. Under epoll it may wake one on each worker; those who come too late wait on.
 ///
 /// ```
 /// use cosocket::net::{TcpListener, TcpStream};
