@@ -16,9 +16,7 @@
 //! be gone. A waiter that finds itself unlinked but not yet woken therefore waits for that store
 //! before it leaves (`Waiter::settle`).
 
-use std::any::Any;
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,6 +27,7 @@ use crate::coroutine::{Coroutine, NEVER};
 use crate::current;
 use crate::list::{Links, List, Node};
 use crate::mailbox::WOKEN;
+use crate::unwind;
 use crate::worker::{self, Worker};
 
 /// How a wait ended. A wake is a hint: every caller looks at its own condition again.
@@ -111,7 +110,7 @@ pub(crate) fn suspend(
     shielded: bool,
 ) -> Signal {
     let me = worker.current();
-    let shielded = shielded || me.shield.get() > 0 || is_unwinding(worker);
+    let shielded = shielded || me.shield.get() > 0 || worker.is_unwinding();
     if !shielded && me.signals.is_cancelled() {
         worker.yield_now();
         return Signal::Cancelled;
@@ -137,27 +136,7 @@ pub(crate) fn suspend(
 ///
 /// With `panic = "abort"` there is no unwinding; callers turn the cancel into an error there.
 pub(crate) fn raise_cancelled() -> ! {
-    unwind(Box::new(crate::Cancelled))
-}
-
-/// Unwinds the current coroutine, past the panic hook, and marks it: `is_unwinding` asks for the
-/// mark while another coroutine is parked in mid-unwind on this thread.
-pub(crate) fn unwind(payload: Box<dyn Any + Send>) -> ! {
-    if let Some(worker) = current::worker() {
-        worker.current().unwinding.set(true);
-    }
-    resume_unwind(payload)
-}
-
-/// `catch_unwind` that gives the coroutine back the mark which it had before `f`.
-pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
-    let mark = current::worker().map(|worker| &worker.current().unwinding);
-    let before = mark.is_some_and(Cell::get);
-    let result = catch_unwind(AssertUnwindSafe(f));
-    if let Some(mark) = mark {
-        mark.set(before);
-    }
-    result
+    unwind::unwind(Box::new(crate::Cancelled))
 }
 
 /// Ends a wait that was cancelled: by unwinding, or where nothing unwinds by an error.
@@ -171,20 +150,7 @@ pub(crate) fn cancelled() -> std::io::Error {
 /// A pending cancel that may be delivered here and now.
 pub(crate) fn is_cancellable(worker: &Worker) -> bool {
     let me = worker.current();
-    me.signals.is_cancelled() && me.shield.get() == 0 && !is_unwinding(worker)
-}
-
-/// Whether the current coroutine is unwinding.
-///
-/// std counts panics a thread, so the count is looked at each time a coroutine goes on. If there
-/// was none, a panic that is counted later is its own; it gets a mark when it gives way, or when
-/// a cancel unwinds it. If there was one, somebody else is parked in mid-unwind, and only the
-/// mark counts, until no panic is left on the thread (erring on the side that never raises a
-/// second panic). What cannot be told is a panic of its own that begins meanwhile: such a
-/// coroutine is taken to be healthy, and a cancel that comes while its destructors wait would
-/// end the process, like any panic there.
-pub(crate) fn is_unwinding(worker: &Worker) -> bool {
-    worker.is_unwinding()
+    me.signals.is_cancelled() && me.shield.get() == 0 && !worker.is_unwinding()
 }
 
 /// Who waits: a coroutine, or a plain thread.

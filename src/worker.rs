@@ -30,9 +30,10 @@ use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, Retired, UNPARKED, WOKE
 use crate::metrics::Counters;
 use crate::ready::ReadyQueue;
 use crate::registry;
-use crate::runtime::Shared;
+use crate::shared::Shared;
 use crate::stack::{Reserved, StackCache, Warm};
 use crate::timer::Wheel;
+use crate::unwind::Unwinds;
 use crate::wait::Reason;
 
 /// Switches between two turns of the driver. At some 2 to 10 µs of kernel work a switch in a
@@ -75,12 +76,7 @@ pub(crate) struct Worker {
     trims_on: Cell<bool>,
     budget: Cell<u32>,
     streak: Cell<u32>,
-    /// std counted a panic on this thread when the current coroutine last went on: from then on
-    /// the count says nothing about it.
-    foreign_unwind: Cell<bool>,
-    /// Somebody gave way who is taken to unwind by its mark alone, which may be out of date: its
-    /// cancel is held back, and delivered when no panic is counted any more.
-    doubted: Cell<bool>,
+    pub(crate) unwinds: Unwinds,
     /// Coroutines in waits that end by themselves: while there are any, nothing is deadlocked.
     outside_waits: Cell<usize>,
     /// Finished blocks that a late signal keeps linked in the inbox.
@@ -113,8 +109,7 @@ impl Worker {
             trims_on: Cell::new(false),
             budget: Cell::new(0),
             streak: Cell::new(0),
-            foreign_unwind: Cell::new(false),
-            doubted: Cell::new(false),
+            unwinds: Unwinds::default(),
             outside_waits: Cell::new(0),
             lingering: Cell::new(0),
             cancelled_all: Cell::new(false),
@@ -291,34 +286,6 @@ impl Worker {
         me.set_reason(Reason::NONE);
     }
 
-    /// `me` is about to give way: if it unwinds, it keeps that in mind.
-    #[inline]
-    fn note_unwind(&self, me: &Coroutine) {
-        if std::thread::panicking() {
-            if !self.foreign_unwind.get() {
-                me.unwinding.set(true);
-            } else if me.unwinding.get() {
-                self.doubted.set(true);
-            }
-        }
-    }
-
-    /// `me` goes on, or starts: if std counts a panic on this thread now, and `me` has not kept
-    /// one in mind, it is another coroutine's.
-    #[inline]
-    fn notice_unwinds(&self, me: &Coroutine) {
-        let panicking = std::thread::panicking();
-        self.foreign_unwind.set(panicking);
-        if !panicking {
-            me.unwinding.set(false);
-        }
-    }
-
-    /// Whether the current coroutine unwinds; see `wait::is_unwinding`.
-    pub(crate) fn is_unwinding(&self) -> bool {
-        std::thread::panicking() && (!self.foreign_unwind.get() || self.current().unwinding.get())
-    }
-
     /// The promise of a stack, from this worker's idle ones where it can.
     pub(crate) fn reserve(&self, size_bytes: Option<usize>) -> io::Result<Reserved> {
         self.stacks.reserve(size_bytes)
@@ -482,10 +449,7 @@ impl Worker {
                 self.make_ready(block);
             });
         }
-        if self.doubted.get() && !std::thread::panicking() {
-            self.doubted.set(false);
-            self.wake_cancelled();
-        }
+        self.settle_doubts();
         if self.runtime.is_report_due(self.index) {
             self.report_waits();
         }
@@ -552,23 +516,13 @@ impl Worker {
         self.runtime.is_stopping() && self.runtime.is_empty() && self.lingering.get() == 0
     }
 
-    /// Wakes those whose cancel waited for an unwind on this thread to end.
-    #[cold]
-    fn wake_cancelled(&self) {
-        self.for_each_started(|block| {
-            if block.signals.is_cancelled() {
-                self.make_ready(block);
-            }
-        });
-    }
-
     /// Whether the block is this worker's, and everything in it this thread's to touch.
     fn is_home_of(&self, block: &Coroutine) -> bool {
         // Acquire: of a block that another thread has placed here, we may read the rest.
         block.home.load(Ordering::Acquire) == self.mailbox.index() as u32
     }
 
-    fn for_each_started(&self, mut f: impl FnMut(&'static Coroutine)) {
+    pub(crate) fn for_each_started(&self, mut f: impl FnMut(&'static Coroutine)) {
         blocks::for_each(|block| {
             if self.is_home_of(block)
                 && !matches!(block.stage.get(), Stage::Unstarted | Stage::Finished)
@@ -576,23 +530,6 @@ impl Worker {
                 f(block);
             }
         });
-    }
-
-    /// Prints what this worker's coroutines wait for: its part of the deadlock report.
-    #[cold]
-    fn report_waits(&self) {
-        self.for_each_started(|block| {
-            // SAFETY: started and not finished, and ours.
-            let identity = unsafe { block.identity() };
-            eprintln!(
-                "cosocket:   {}, worker {}: waits for {}; spawned at {}",
-                crate::dump::Title(identity),
-                self.index,
-                block.reason(),
-                identity.spawned_at,
-            );
-        });
-        self.runtime.reported(self.index);
     }
 }
 

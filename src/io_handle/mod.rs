@@ -210,7 +210,7 @@ impl IoHandle {
     }
 
     fn wait_for(&self, call: &Call, events: i16) -> io::Result<i16> {
-        if wait::is_unwinding(call.worker) {
+        if call.worker.is_unwinding() {
             return Err(unwinding());
         }
         let half = self.half(call.direction);
@@ -248,7 +248,7 @@ impl IoHandle {
         }
         let fd = self.fd.as_fd();
         let nonblocking = self.mode.is_nonblocking(fd);
-        let unwinding = !nonblocking && wait::is_unwinding(worker);
+        let unwinding = !nonblocking && worker.is_unwinding();
         if unwinding || nonblocking {
             // SAFETY: the caller's pointers.
             return unsafe { self.attempt_once(worker, direction, &op, unwinding) };
