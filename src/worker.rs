@@ -13,6 +13,8 @@
 //! when there is none, or when a turn of the driver is due. User code runs on coroutine stacks
 //! only. A panic on the loop's stack is a bug of ours and aborts the process.
 
+mod switch;
+
 use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::ptr;
@@ -23,10 +25,10 @@ use std::time::Duration;
 use crate::arch;
 use crate::blocks::{self, BlockCache};
 use crate::clock::{self, Nanos};
-use crate::coroutine::{self, Coroutine, Frames, NEVER, NOWHERE, Stage};
+use crate::coroutine::{Coroutine, NEVER, Stage};
 use crate::current;
 use crate::driver::{Driver, Wait};
-use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, Retired, UNPARKED, WOKEN};
+use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, UNPARKED, WOKEN};
 use crate::metrics::Counters;
 use crate::ready::ReadyQueue;
 use crate::registry;
@@ -291,115 +293,6 @@ impl Worker {
         self.stacks.reserve(size_bytes)
     }
 
-    /// Takes the stack and makes the context, the first time a worker picks a coroutine.
-    fn start(&self, block: &'static Coroutine) {
-        block.signals.begin();
-        if self.runtime.is_stopping() {
-            block.signals.record(CANCELLED);
-        }
-        block.stage.set(Stage::Ready);
-        // SAFETY: the block is ours since we took it from a queue of unstarted ones.
-        let frames = unsafe { &mut *block.frames.get() };
-        let Frames::Reserved(reserved) = std::mem::replace(frames, Frames::None) else {
-            unreachable!("an unstarted coroutine has a stack promised");
-        };
-        let stack = self.stacks.take(reserved);
-        #[cfg(cosocket_asan)]
-        crate::sanitizer::renew(&stack);
-        if self.runtime.measures_stacks {
-            // SAFETY: nobody has run on it since it was taken.
-            unsafe { stack.empty() };
-        }
-        // SAFETY: the stack is nobody else's, and `root` leaves it only by `arch::exit`.
-        unsafe {
-            arch::init(
-                block.context.get(),
-                (stack.top(), stack.bottom()),
-                root,
-                ptr::from_ref(block).cast_mut().cast(),
-            );
-        }
-        *frames = Frames::Stack(stack);
-    }
-
-    /// Runs `next` from the loop, until somebody comes back to the loop.
-    fn resume(&self, next: &'static Coroutine) {
-        self.counters.switches.add(1);
-        next.stage.set(Stage::Running);
-        self.current.set(next);
-        #[cfg(cosocket_asan)]
-        self.loop_fiber.leave_for(next);
-        // SAFETY: `next` was taken from a queue, so it is suspended or fresh, and ours.
-        unsafe { arch::resume(self.loop_context.get(), next.context.get(), 0) };
-        #[cfg(cosocket_asan)]
-        self.loop_fiber.arrive();
-        if let Some(finished) = self.finished.take() {
-            self.clear_away(finished);
-        }
-    }
-
-    fn switch(&self, me: &'static Coroutine, next: &'static Coroutine) {
-        #[cfg(cosocket_asan)]
-        crate::sanitizer::leave(&me.fake_stack, next);
-        // SAFETY: `me` runs on this stack; `next` came from a queue, so it is suspended or fresh.
-        unsafe { arch::switch(me.context.get(), next.context.get(), 0) };
-        #[cfg(cosocket_asan)]
-        crate::sanitizer::arrive(&me.fake_stack);
-    }
-
-    fn to_loop(&self, me: &'static Coroutine) {
-        #[cfg(cosocket_asan)]
-        self.loop_fiber.leave_from(me);
-        // SAFETY: `me` runs on this stack, and the loop is suspended in `resume`.
-        unsafe { arch::suspend(me.context.get(), self.loop_context.get(), 0) };
-        #[cfg(cosocket_asan)]
-        crate::sanitizer::arrive(&me.fake_stack);
-    }
-
-    /// Leaves a finished coroutine's stack for good.
-    fn exit(&self, me: &'static Coroutine) -> ! {
-        me.stage.set(Stage::Finished);
-        self.current.set(ptr::null());
-        self.finished.set(Some(me));
-        #[cfg(cosocket_asan)]
-        self.loop_fiber.leave_for_good();
-        // SAFETY: as in `to_loop`; nothing on this stack is needed any more.
-        unsafe { arch::exit(me.context.get(), self.loop_context.get(), 0) }
-    }
-
-    /// Takes back the stack and the block of a finished coroutine.
-    fn clear_away(&self, block: &'static Coroutine) {
-        // SAFETY: the coroutine has exited; we run on the loop's stack.
-        unsafe { arch::release(block.context.get()) };
-        // SAFETY: the block is still ours.
-        let frames = unsafe { std::mem::replace(&mut *block.frames.get(), Frames::None) };
-        match frames {
-            Frames::Stack(stack) => {
-                #[cfg(cosocket_asan)]
-                crate::sanitizer::retire(&stack);
-                self.stacks.give(stack);
-                self.trim_at.set(self.trim_at.get().min(self.now.get() + TRIM_PERIOD));
-            }
-            Frames::None | Frames::Reserved(_) => unreachable!("it ran on a stack"),
-        }
-        if block.timer.is_armed() {
-            // SAFETY: armed on this wheel.
-            unsafe { self.wheel.disarm(&block.timer) };
-        }
-        debug_assert!(!block.op.is_out(), "an operation outlived its coroutine");
-        self.counters.finished.add(1);
-        match block.signals.retire() {
-            Retired::Free => self.vacate(block),
-            Retired::StillLinked => self.lingering.set(self.lingering.get() + 1),
-        }
-        self.runtime.one_less(self.index);
-    }
-
-    fn vacate(&self, block: &'static Coroutine) {
-        block.home.store(NOWHERE, Ordering::Relaxed);
-        self.blocks.give(block);
-    }
-
     fn drain_inbox(&self) {
         self.mailbox.drain(|delivery| {
             // SAFETY: what is linked in our inbox is a control block, and those are never freed.
@@ -562,25 +455,5 @@ pub(crate) fn signal(coroutine: &'static Coroutine, generation: u32, bits: u32) 
         let home = home.expect("a started coroutine has a worker");
         // SAFETY: never freed; `signal` has just said that we must link it; and this is its home.
         unsafe { home.push(ptr::NonNull::from(&coroutine.signals)) };
-    }
-}
-
-/// The first frame of every coroutine.
-unsafe extern "C" fn root(_word: usize, data: *mut ()) -> ! {
-    // SAFETY: `start` passed the control block.
-    let me: &'static Coroutine = unsafe { &*data.cast::<Coroutine>() };
-    #[cfg(cosocket_asan)]
-    crate::sanitizer::arrive_first();
-    if let Some(worker) = current::worker() {
-        worker.notice_unwinds(me);
-    }
-    // SAFETY: this is the coroutine's stack, and the root runs once.
-    unsafe { coroutine::run_to_end(me) };
-    match current::worker() {
-        Some(worker) => worker.exit(me),
-        // A child forked from inside a coroutine came to the end of its closure: as when the only
-        // thread of a process ends.
-        // SAFETY: always safe to call.
-        None => unsafe { libc::_exit(0) },
     }
 }

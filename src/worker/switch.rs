@@ -1,0 +1,141 @@
+//! Into a coroutine and out of it: the first time, from the loop, from a sibling, and for good.
+
+use std::ptr;
+use std::sync::atomic::Ordering;
+
+use super::{TRIM_PERIOD, Worker};
+use crate::arch;
+use crate::coroutine::{self, Coroutine, Frames, NOWHERE, Stage};
+use crate::current;
+use crate::mailbox::{CANCELLED, Retired};
+
+impl Worker {
+    /// Takes the stack and makes the context, the first time a worker picks a coroutine.
+    pub(super) fn start(&self, block: &'static Coroutine) {
+        block.signals.begin();
+        if self.runtime.is_stopping() {
+            block.signals.record(CANCELLED);
+        }
+        block.stage.set(Stage::Ready);
+        // SAFETY: the block is ours since we took it from a queue of unstarted ones.
+        let frames = unsafe { &mut *block.frames.get() };
+        let Frames::Reserved(reserved) = std::mem::replace(frames, Frames::None) else {
+            unreachable!("an unstarted coroutine has a stack promised");
+        };
+        let stack = self.stacks.take(reserved);
+        #[cfg(cosocket_asan)]
+        crate::sanitizer::renew(&stack);
+        if self.runtime.measures_stacks {
+            // SAFETY: nobody has run on it since it was taken.
+            unsafe { stack.empty() };
+        }
+        // SAFETY: the stack is nobody else's, and `root` leaves it only by `arch::exit`.
+        unsafe {
+            arch::init(
+                block.context.get(),
+                (stack.top(), stack.bottom()),
+                root,
+                ptr::from_ref(block).cast_mut().cast(),
+            );
+        }
+        *frames = Frames::Stack(stack);
+    }
+
+    /// Runs `next` from the loop, until somebody comes back to the loop.
+    pub(super) fn resume(&self, next: &'static Coroutine) {
+        self.counters.switches.add(1);
+        next.stage.set(Stage::Running);
+        self.current.set(next);
+        #[cfg(cosocket_asan)]
+        self.loop_fiber.leave_for(next);
+        // SAFETY: `next` was taken from a queue, so it is suspended or fresh, and ours.
+        unsafe { arch::resume(self.loop_context.get(), next.context.get(), 0) };
+        #[cfg(cosocket_asan)]
+        self.loop_fiber.arrive();
+        if let Some(finished) = self.finished.take() {
+            self.clear_away(finished);
+        }
+    }
+
+    pub(super) fn switch(&self, me: &'static Coroutine, next: &'static Coroutine) {
+        #[cfg(cosocket_asan)]
+        crate::sanitizer::leave(&me.fake_stack, next);
+        // SAFETY: `me` runs on this stack; `next` came from a queue, so it is suspended or fresh.
+        unsafe { arch::switch(me.context.get(), next.context.get(), 0) };
+        #[cfg(cosocket_asan)]
+        crate::sanitizer::arrive(&me.fake_stack);
+    }
+
+    pub(super) fn to_loop(&self, me: &'static Coroutine) {
+        #[cfg(cosocket_asan)]
+        self.loop_fiber.leave_from(me);
+        // SAFETY: `me` runs on this stack, and the loop is suspended in `resume`.
+        unsafe { arch::suspend(me.context.get(), self.loop_context.get(), 0) };
+        #[cfg(cosocket_asan)]
+        crate::sanitizer::arrive(&me.fake_stack);
+    }
+
+    /// Leaves a finished coroutine's stack for good.
+    fn exit(&self, me: &'static Coroutine) -> ! {
+        me.stage.set(Stage::Finished);
+        self.current.set(ptr::null());
+        self.finished.set(Some(me));
+        #[cfg(cosocket_asan)]
+        self.loop_fiber.leave_for_good();
+        // SAFETY: as in `to_loop`; nothing on this stack is needed any more.
+        unsafe { arch::exit(me.context.get(), self.loop_context.get(), 0) }
+    }
+
+    /// Takes back the stack and the block of a finished coroutine.
+    fn clear_away(&self, block: &'static Coroutine) {
+        // SAFETY: the coroutine has exited; we run on the loop's stack.
+        unsafe { arch::release(block.context.get()) };
+        // SAFETY: the block is still ours.
+        let frames = unsafe { std::mem::replace(&mut *block.frames.get(), Frames::None) };
+        match frames {
+            Frames::Stack(stack) => {
+                #[cfg(cosocket_asan)]
+                crate::sanitizer::retire(&stack);
+                self.stacks.give(stack);
+                self.trim_at.set(self.trim_at.get().min(self.now.get() + TRIM_PERIOD));
+            }
+            Frames::None | Frames::Reserved(_) => unreachable!("it ran on a stack"),
+        }
+        if block.timer.is_armed() {
+            // SAFETY: armed on this wheel.
+            unsafe { self.wheel.disarm(&block.timer) };
+        }
+        debug_assert!(!block.op.is_out(), "an operation outlived its coroutine");
+        self.counters.finished.add(1);
+        match block.signals.retire() {
+            Retired::Free => self.vacate(block),
+            Retired::StillLinked => self.lingering.set(self.lingering.get() + 1),
+        }
+        self.runtime.one_less(self.index);
+    }
+
+    pub(super) fn vacate(&self, block: &'static Coroutine) {
+        block.home.store(NOWHERE, Ordering::Relaxed);
+        self.blocks.give(block);
+    }
+}
+
+/// The first frame of every coroutine.
+unsafe extern "C" fn root(_word: usize, data: *mut ()) -> ! {
+    // SAFETY: `start` passed the control block.
+    let me: &'static Coroutine = unsafe { &*data.cast::<Coroutine>() };
+    #[cfg(cosocket_asan)]
+    crate::sanitizer::arrive_first();
+    if let Some(worker) = current::worker() {
+        worker.notice_unwinds(me);
+    }
+    // SAFETY: this is the coroutine's stack, and the root runs once.
+    unsafe { coroutine::run_to_end(me) };
+    match current::worker() {
+        Some(worker) => worker.exit(me),
+        // A child forked from inside a coroutine came to the end of its closure: as when the only
+        // thread of a process ends.
+        // SAFETY: always safe to call.
+        None => unsafe { libc::_exit(0) },
+    }
+}
