@@ -174,7 +174,7 @@ fn a_server_with_few_descriptors_serves_everybody() {
             })
             .collect();
         talks.into_iter().for_each(|talk| talk.join().unwrap());
-        assert_eq!(served.load(SeqCst), CLIENTS);
+        util::wait_until(|| served.load(SeqCst) == CLIENTS);
         server.cancel();
         assert!(server.join().unwrap_err().is::<cosocket::Cancelled>());
     });

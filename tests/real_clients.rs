@@ -7,7 +7,7 @@ mod util;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -38,17 +38,19 @@ struct Server {
 }
 
 impl Server {
-    /// Starts a server on a free port. `command` gets the port and the directory.
-    fn start(name: &str, command: impl Fn(u16, &Path) -> Command) -> Server {
+    /// Starts a server on a free port. `command` gets the address and the directory.
+    fn start(name: &str, command: impl Fn(SocketAddr, &Path) -> Command) -> Server {
         let directory =
             std::env::temp_dir().join(format!("cosocket-{name}-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        // Another program may take the port in between.
+        // An address of this process's own, so that nobody else takes the port in between.
+        let [_, high, middle, low] = std::process::id().to_be_bytes();
+        let ip = Ipv4Addr::new(127, 128 | high, middle, low);
         for _ in 0..20 {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let listener = std::net::TcpListener::bind((ip, 0)).unwrap();
             let address = listener.local_addr().unwrap();
             drop(listener);
-            let mut command = command(address.port(), &directory);
+            let mut command = command(address, &directory);
             util::child::end_with_us(&mut command);
             let mut process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             while process.try_wait().unwrap().is_none() {
@@ -115,9 +117,9 @@ fn fifty_coroutines_pipeline_to_redis() {
     const COROUTINES: usize = 50;
     const COMMANDS: usize = 300;
     let Some(redis) = find("redis-server") else { return };
-    let server = Server::start("redis", |port, directory| {
+    let server = Server::start("redis", |address, directory| {
         let mut command = Command::new(&redis);
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
+        command.args(["--port", &address.port().to_string(), "--bind", &address.ip().to_string()]);
         command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(directory);
         command
     });
@@ -167,9 +169,9 @@ fn pipeline(address: SocketAddr, client: usize, commands: usize) {
 fn files_come_whole_from_nginx() {
     let Some(nginx) = find("nginx") else { return };
     let content: Vec<u8> = (0..3_000_000u32).map(|at| (at * 7 + at / 251) as u8).collect();
-    let server = Server::start("nginx", |port, directory| {
+    let server = Server::start("nginx", |address, directory| {
         fs::write(directory.join("file"), &content).unwrap();
-        fs::write(directory.join("nginx.conf"), nginx_configuration(port, directory)).unwrap();
+        fs::write(directory.join("nginx.conf"), nginx_configuration(address, directory)).unwrap();
         let mut command = Command::new(&nginx);
         command.arg("-p").arg(directory).arg("-c").arg(directory.join("nginx.conf"));
         command.args(["-e", "stderr"]);
@@ -192,7 +194,7 @@ fn files_come_whole_from_nginx() {
     });
 }
 
-fn nginx_configuration(port: u16, directory: &Path) -> String {
+fn nginx_configuration(address: SocketAddr, directory: &Path) -> String {
     let directory = directory.display();
     format!(
         "daemon off; master_process off; pid {directory}/pid;
@@ -202,7 +204,7 @@ fn nginx_configuration(port: u16, directory: &Path) -> String {
              client_body_temp_path {directory}/a; proxy_temp_path {directory}/b;
              fastcgi_temp_path {directory}/c; uwsgi_temp_path {directory}/d;
              scgi_temp_path {directory}/e;
-             server {{ listen 127.0.0.1:{port}; root {directory}; }}
+             server {{ listen {address}; root {directory}; }}
          }}"
     )
 }

@@ -210,7 +210,11 @@ pub fn pair() -> (TcpStream, TcpStream) {
 pub fn tcp_pair() -> (std::net::TcpStream, std::net::TcpStream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let one = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (one, listener.accept().unwrap().0)
+    let ours = one.local_addr().unwrap();
+    // A stranger may connect too: one that waits for a server of its own on this port, say.
+    let mut accepted = listener.incoming().map(Result::unwrap);
+    let other = accepted.find(|stream| stream.peer_addr().is_ok_and(|peer| peer == ours));
+    (one, other.unwrap())
 }
 
 /// How many bytes wait to be read.
