@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!           +---------------------------- the loop's own stack ---------------------------+
-//!           |  run ready (<= TURN_BUDGET switches) -> inbox -> timers -> driver.turn(wait) |
+//!           |  inbox -> timers -> run ready (<= TURN_BUDGET switches) -> driver.turn(wait) |
 //!           +--------|-------------------------------------------------------^------------+
 //!             resume |                                 none ready, or budget | spent,
 //!                    v            switch                          or finished|
@@ -125,14 +125,15 @@ impl Worker {
     pub(crate) fn run(&self) {
         let _entered = current::enter(self);
         while !self.is_over() {
-            self.budget.set(TURN_BUDGET);
-            while let Some(next) = self.take_turn() {
-                self.resume(next);
-            }
+            // What ended the last turn comes first: after it another one would find nothing.
             self.drain_inbox();
             self.now.set(self.driver.now());
             self.fire_timers();
             self.do_chores();
+            self.budget.set(TURN_BUDGET);
+            while let Some(next) = self.take_turn() {
+                self.resume(next);
+            }
             let wait = self.plan_wait();
             self.turn(wait);
         }
