@@ -43,6 +43,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::current;
+use crate::unwind::unwind;
 use crate::wait::{self, Reason, Shield, WaitSlot};
 
 /// What the pool runs.
@@ -141,7 +142,7 @@ fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> io::Res
     let mut outcome = answer.outcome.get().expect("waited for").lock();
     match outcome.as_mut().expect("nothing panics with it").take().expect("taken once") {
         Ok(value) => Ok(value),
-        Err(payload) => wait::unwind(payload),
+        Err(payload) => unwind(payload),
     }
 }
 

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::ptr;
 use std::sync::Once;
 
+use crate::registry;
 use crate::worker::Worker;
 
 thread_local! {
@@ -29,7 +30,7 @@ pub(crate) fn worker() -> Option<&'static Worker> {
 pub(crate) fn enter(worker: &Worker) -> Entered {
     static FORK_HOOK: Once = Once::new();
     FORK_HOOK.call_once(|| {
-        // SAFETY: the handler touches one const-initialised thread-local and nothing else.
+        // SAFETY: the handler touches one const-initialised thread-local, and atomics.
         unsafe { libc::pthread_atfork(None, None, Some(forget_in_child)) };
     });
     assert!(WORKER.get().is_null(), "a thread runs one worker");
@@ -49,4 +50,5 @@ impl Drop for Entered {
 /// thread is a plain one whose calls block.
 extern "C" fn forget_in_child() {
     WORKER.set(ptr::null());
+    registry::leave_to_parent();
 }

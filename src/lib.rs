@@ -94,6 +94,8 @@ mod coroutine;
 #[allow(unsafe_code)]
 mod current;
 #[allow(unsafe_code)]
+mod deadlock;
+#[allow(unsafe_code)]
 mod doorbell;
 #[allow(unsafe_code)]
 mod driver;
@@ -108,6 +110,8 @@ mod local;
 #[allow(unsafe_code)]
 mod mailbox;
 mod metrics;
+#[cfg(doctest)]
+mod misuse;
 #[allow(unsafe_code)]
 mod overflow;
 #[allow(unsafe_code)]
@@ -121,9 +125,12 @@ mod sanitizer;
 #[allow(unsafe_code)]
 mod scope;
 #[allow(unsafe_code)]
+mod shared;
+#[allow(unsafe_code)]
 mod stack;
 #[allow(unsafe_code)]
 mod timer;
+mod unwind;
 #[allow(unsafe_code)]
 mod wait;
 #[allow(unsafe_code)]

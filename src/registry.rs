@@ -8,6 +8,7 @@
 //! time cost at most 512 descriptors, once.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::doorbell::Doorbell;
@@ -23,10 +24,19 @@ struct Indices {
     free: Vec<usize>,
 }
 
+/// `used_up_to`, for a fork handler, which can take no lock.
+static MADE: AtomicUsize = AtomicUsize::new(0);
+
+/// In a forked child: the indices below this are the parent's. Their doorbells and epolls are
+/// open here too, but they are the parent's very own.
+static INHERITED: AtomicUsize = AtomicUsize::new(0);
+
 /// Takes an index for a new worker. Its inbox may hold blocks, and its doorbell a ring, left by
 /// the worker before.
 pub(crate) fn claim() -> io::Result<&'static Mailbox> {
     let mut indices = INDICES.lock().unwrap_or_else(PoisonError::into_inner);
+    let inherited = INHERITED.load(Ordering::Relaxed);
+    indices.free.retain(|&index| index >= inherited);
     if let Some(index) = indices.free.pop() {
         return Ok(mailbox(index).expect("a free index has a mailbox"));
     }
@@ -38,6 +48,7 @@ pub(crate) fn claim() -> io::Result<&'static Mailbox> {
     }
     let mailbox = Mailbox::new(index, Doorbell::new()?);
     indices.used_up_to += 1;
+    MADE.store(indices.used_up_to, Ordering::Relaxed);
     Ok(MAILBOXES[index].get_or_init(|| mailbox))
 }
 
@@ -46,6 +57,17 @@ pub(crate) fn give_back(mailbox: &'static Mailbox) {
     let mut indices = INDICES.lock().unwrap_or_else(PoisonError::into_inner);
     debug_assert!(!indices.free.contains(&mailbox.index()), "given back twice");
     indices.free.push(mailbox.index());
+}
+
+/// In a child just forked: leaves all mailboxes to the parent. One atomic store, as befits a
+/// process whose locks may be held by threads it does not have.
+pub(crate) fn leave_to_parent() {
+    INHERITED.store(MADE.load(Ordering::Relaxed), Ordering::Relaxed);
+}
+
+/// Whether the mailbox of this index is the parent's, and not for this forked child to use.
+pub(crate) fn is_inherited(index: usize) -> bool {
+    index < INHERITED.load(Ordering::Relaxed)
 }
 
 /// The mailbox of an index that some worker has or had.

@@ -1,23 +1,20 @@
-//! A runtime: its workers, where new coroutines are placed, and how it ends.
+//! A runtime: how it is configured and started, what runs on it, and how it ends.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
-use std::panic::{Location, resume_unwind};
-use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::panic::resume_unwind;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle as ThreadHandle;
 
-use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned};
+use crate::deadlock::Silence;
 use crate::driver::{Choice, Driver};
-use crate::mailbox::Mailbox;
-use crate::metrics::{Counters, Metrics};
+use crate::metrics::Metrics;
+use crate::shared::{Options, Seat, Shared};
 use crate::stack::StackPool;
 use crate::wait::Shield;
 use crate::worker::Worker;
-use crate::{blocks, current, overflow, registry};
+use crate::{current, overflow};
 
 /// Default stack size in bytes. Address space, not memory: a resting coroutine costs one or two
 /// pages of it. Debug builds use several times the stack of release builds.
@@ -25,241 +22,6 @@ const DEFAULT_STACK_SIZE: usize = if cfg!(debug_assertions) { 1 << 20 } else { 2
 
 /// Entries of a worker's submission queue.
 const DEFAULT_RING_ENTRIES: u32 = 256;
-
-/// A worker whose live coroutines exceed another's by this many and by an eighth gives new ones
-/// away. The margin keeps a handful of short-lived coroutines where their data is warm; the
-/// eighth keeps thousands of long-lived ones level.
-const PLACEMENT_MARGIN: usize = 4;
-
-/// What the workers and handles of one runtime share.
-pub(crate) struct Shared {
-    pub(crate) seats: Box<[Seat]>,
-    pub(crate) stacks: Arc<StackPool>,
-    /// Unstarted closures that any worker may take.
-    surplus: Mutex<VecDeque<Unstarted>>,
-    surplus_len: AtomicUsize,
-    /// Spawned and not finished.
-    live: AtomicUsize,
-    stopping: AtomicBool,
-    silent: Silence,
-    driver: Choice,
-    ring_entries: u32,
-    pub(crate) measures_stacks: bool,
-}
-
-/// What others may know of a worker.
-pub(crate) struct Seat {
-    pub(crate) mailbox: &'static Mailbox,
-    pub(crate) counters: Arc<Counters>,
-    /// Coroutines placed here and not finished.
-    load: AtomicUsize,
-    report: AtomicBool,
-}
-
-struct Unstarted(&'static Coroutine);
-
-/// Deadlock detection: how many workers sleep with nothing left that could wake them.
-struct Silence {
-    workers: AtomicUsize,
-    reported: AtomicBool,
-    /// Threads blocked in `Runtime::run`; they wake nobody.
-    callers: AtomicUsize,
-    abort: bool,
-}
-
-impl Shared {
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.live.load(Ordering::SeqCst) == 0
-    }
-
-    /// A coroutine of worker `index` is over.
-    pub(crate) fn one_less(&self, index: usize) {
-        self.seats[index].load.fetch_sub(1, Ordering::Relaxed);
-        if self.live.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_stopping() {
-            self.ring_all();
-        }
-    }
-
-    fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        self.ring_all();
-    }
-
-    fn ring_all(&self) {
-        self.seats.iter().for_each(|seat| seat.mailbox.ring());
-    }
-
-    pub(crate) fn has_surplus(&self) -> bool {
-        self.surplus_len.load(Ordering::SeqCst) != 0
-    }
-
-    /// An unstarted closure for a worker that has none of its own.
-    pub(crate) fn take_surplus(&self, worker: &Worker) -> Option<&'static Coroutine> {
-        if !self.has_surplus() {
-            return None;
-        }
-        let mut surplus = self.surplus.lock().unwrap_or_else(PoisonError::into_inner);
-        let Unstarted(block) = surplus.pop_front()?;
-        self.surplus_len.store(surplus.len(), Ordering::SeqCst);
-        drop(surplus);
-        self.seats[worker.index].load.fetch_add(1, Ordering::Relaxed);
-        block.home.store(worker.mailbox.index() as u32, Ordering::Release);
-        Some(block)
-    }
-
-    /// Publishes a coroutine: here, on another worker, or for whoever has time.
-    fn place(&self, block: &'static Coroutine, here_only: bool) {
-        self.live.fetch_add(1, Ordering::SeqCst);
-        match current::worker().filter(|worker| ptr::eq(&*worker.runtime, self)) {
-            Some(worker) if here_only || self.seats.len() == 1 => self.place_here(worker, block),
-            Some(worker) => self.place_from(worker, block),
-            None => self.place_on(self.lightest(0), block),
-        }
-    }
-
-    fn place_from(&self, worker: &Worker, block: &'static Coroutine) {
-        let here = self.load(worker.index);
-        let lightest = self.lightest(worker.index);
-        let there = self.load(lightest);
-        if here > there + PLACEMENT_MARGIN.max(there / 8) {
-            self.place_on(lightest, block);
-        } else if worker.fresh.is_empty() || here < there {
-            self.place_here(worker, block);
-        } else {
-            // One waits here already, and this coroutine may compute for long: let others help.
-            let mut surplus = self.surplus.lock().unwrap_or_else(PoisonError::into_inner);
-            surplus.push_back(Unstarted(block));
-            self.surplus_len.store(surplus.len(), Ordering::SeqCst);
-            drop(surplus);
-            worker.wake_one_sleeper();
-        }
-    }
-
-    fn place_here(&self, worker: &Worker, block: &'static Coroutine) {
-        self.seats[worker.index].load.fetch_add(1, Ordering::Relaxed);
-        block.home.store(worker.mailbox.index() as u32, Ordering::Release);
-        worker.fresh.push(block);
-    }
-
-    fn place_on(&self, index: usize, block: &'static Coroutine) {
-        let seat = &self.seats[index];
-        seat.load.fetch_add(1, Ordering::Relaxed);
-        block.home.store(seat.mailbox.index() as u32, Ordering::Release);
-        // SAFETY: never freed, and published to nobody else: an unstarted block is linked by whoever
-        // places it, and by nobody who signals it.
-        unsafe { seat.mailbox.push(ptr::NonNull::from(&block.signals)) };
-    }
-
-    fn load(&self, index: usize) -> usize {
-        self.seats[index].load.load(Ordering::Relaxed)
-    }
-
-    /// The worker with the fewest live coroutines; of equals, `start` or the next after it.
-    fn lightest(&self, start: usize) -> usize {
-        let count = self.seats.len();
-        let order = (0..count).map(|step| (start + step) % count);
-        order.min_by_key(|&index| self.load(index)).expect("a runtime has workers")
-    }
-
-    /// A worker found nothing to do and nothing that could end by itself. If that holds for all
-    /// of them while coroutines live, those wait for each other: say so, once.
-    pub(crate) fn fell_silent(&self) {
-        let silent = self.silent.workers.fetch_add(1, Ordering::SeqCst) + 1;
-        if silent < self.seats.len() || self.is_empty() || crate::blocking::is_busy() {
-            return;
-        }
-        // Ours too: another worker may have rung us before it fell silent itself.
-        let all_sleep = self.seats.iter().all(|seat| seat.mailbox.is_asleep());
-        if !all_sleep || self.silent.reported.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        let ours = self.seats.len() + self.silent.callers.load(Ordering::SeqCst);
-        let certain = crate::blocking::counts().threads + ours >= crate::dump::threads_of_process();
-        eprintln!(
-            "cosocket: {} coroutines wait for each other and nothing is left that could wake \
-             them: {}",
-            self.live.load(Ordering::SeqCst),
-            if certain { "deadlock" } else { "possible deadlock (another thread still may)" },
-        );
-        for seat in &self.seats {
-            seat.report.store(true, Ordering::SeqCst);
-        }
-        self.ring_all();
-    }
-
-    pub(crate) fn woke_up(&self) {
-        self.silent.workers.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// Whether the worker is to print its part of the deadlock report.
-    pub(crate) fn is_report_due(&self, index: usize) -> bool {
-        self.seats[index].report.load(Ordering::SeqCst)
-    }
-
-    /// The worker has printed. Aborts after the last one, where the builder asked for it.
-    pub(crate) fn reported(&self, index: usize) {
-        self.seats[index].report.store(false, Ordering::SeqCst);
-        let all = self.seats.iter().all(|seat| !seat.report.load(Ordering::SeqCst));
-        if self.silent.abort && all {
-            std::process::abort();
-        }
-    }
-
-    /// Spawns a closure. The lifetimes and `Send` are the caller's to vouch for.
-    ///
-    /// # Safety
-    ///
-    /// Whatever `closure` and `T` borrow must live until the coroutine is done; unless both are
-    /// `Send`, `options.here_only` must be set and the handle must not leave this thread.
-    pub(crate) unsafe fn spawn<'a, F, T, K>(
-        &self,
-        options: Options,
-        closure: F,
-        kept: K,
-    ) -> io::Result<Arc<dyn Outcome<T> + 'a>>
-    where
-        F: FnOnce() -> T + 'a,
-        T: 'a,
-        K: Kept + 'a,
-    {
-        let worker = current::worker().filter(|worker| ptr::eq(&*worker.runtime, self));
-        let reserved = match worker {
-            Some(worker) => worker.reserve(options.stack_size)?,
-            None => self.stacks.reserve(options.stack_size)?,
-        };
-        let block = worker.map_or_else(blocks::take, |worker| worker.blocks.take());
-        let packet = Packet::new(closure, kept, options.name, options.spawned_at, block);
-        let packet = Arc::new(packet);
-        let spawned: Arc<dyn Spawned + 'a> = packet.clone();
-        // SAFETY: the caller keeps what is borrowed alive until the coroutine is done, and it
-        // lets go of the packet's content before that.
-        let spawned: Arc<dyn Spawned> = unsafe { std::mem::transmute(spawned) };
-        // SAFETY: a block just taken is vacant.
-        unsafe { block.furnish(spawned, reserved) };
-        self.place(block, options.here_only);
-        Ok(packet)
-    }
-}
-
-/// How to spawn.
-pub(crate) struct Options {
-    pub(crate) name: Option<Box<str>>,
-    pub(crate) stack_size: Option<usize>,
-    pub(crate) spawned_at: &'static Location<'static>,
-    pub(crate) here_only: bool,
-}
-
-impl Options {
-    #[track_caller]
-    pub(crate) fn new() -> Options {
-        let spawned_at = Location::caller();
-        Options { name: None, stack_size: None, spawned_at, here_only: false }
-    }
-}
 
 /// A set of worker threads that run coroutines.
 ///
@@ -412,27 +174,13 @@ impl Builder {
         // SAFETY: the hook reads a thread-local and a control block; see there.
         unsafe { overflow::install(crate::dump::overflow_subject) }?;
         let seats = (0..workers).map(|_| Seat::new()).collect::<io::Result<_>>()?;
-        let shared = Arc::new(Shared {
-            seats,
-            stacks: Arc::new(StackPool::new(self.stack_size)?),
-            surplus: Mutex::new(VecDeque::new()),
-            surplus_len: AtomicUsize::new(0),
-            live: AtomicUsize::new(0),
-            stopping: AtomicBool::new(false),
-            silent: Silence {
-                workers: AtomicUsize::new(0),
-                reported: AtomicBool::new(false),
-                callers: AtomicUsize::new(0),
-                abort: self.abort_on_deadlock,
-            },
-            driver,
-            ring_entries: self.ring_entries,
-            measures_stacks: self.measure_stacks,
-        });
+        let stacks = StackPool::new(self.stack_size)?;
+        let silence = Silence::new(self.abort_on_deadlock);
+        let shared = Arc::new(Shared::new(seats, stacks, self.measure_stacks, silence));
         // Dropped on an early return, which stops the workers that did start.
         let mut runtime = Runtime { shared, threads: Vec::new(), drivers: Vec::new() };
         for index in 0..workers {
-            let driver = runtime.start_worker(index)?;
+            let driver = runtime.start_worker(index, driver, self.ring_entries)?;
             runtime.drivers.push(driver);
         }
         Ok(runtime)
@@ -441,13 +189,18 @@ impl Builder {
 
 impl Runtime {
     /// Starts a worker thread and waits until its driver, made on it, works.
-    fn start_worker(&mut self, index: usize) -> io::Result<String> {
+    fn start_worker(
+        &mut self,
+        index: usize,
+        choice: Choice,
+        ring_entries: u32,
+    ) -> io::Result<String> {
         let shared = Arc::clone(&self.shared);
         let (started, outcome) = mpsc::channel();
         let name = format!("cosocket-{index}");
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let seat = &shared.seats[index];
-            let driver = match Driver::open(shared.driver, shared.ring_entries, seat.mailbox) {
+            let driver = match Driver::open(choice, ring_entries, seat.mailbox) {
                 Ok(driver) => driver,
                 Err(error) => return drop(started.send(Err(error))),
             };
@@ -490,9 +243,7 @@ impl Runtime {
         // plain thread's wait is not cancelled, and nothing below panics before the wait.
         let packet = unsafe { self.shared.spawn(Options::new(), f, ()) };
         let packet = packet.unwrap_or_else(|error| panic!("cosocket: cannot run: {error}"));
-        self.shared.silent.callers.fetch_add(1, Ordering::SeqCst);
-        packet.identity().wait_done(true);
-        self.shared.silent.callers.fetch_sub(1, Ordering::SeqCst);
+        self.shared.silence.while_blocked(|| packet.identity().wait_done(true));
         // SAFETY: the only handle.
         match unsafe { packet.take() }.expect("waited for") {
             Ok(value) => value,
@@ -539,7 +290,7 @@ impl Runtime {
         metrics.stack_slots_protected = stacks.protected_slots as u64;
         metrics.stack_slots_in_use = stacks.lent_slots() as u64;
         metrics.stack_mapped_bytes = stacks.mapped_bytes as u64;
-        metrics.live = self.shared.live.load(Ordering::Relaxed) as u64;
+        metrics.live = self.shared.live() as u64;
         metrics
     }
 }
@@ -568,7 +319,7 @@ impl fmt::Debug for Runtime {
         f.debug_struct("Runtime")
             .field("workers", &self.workers())
             .field("driver", &self.driver())
-            .field("live", &self.shared.live.load(Ordering::Relaxed))
+            .field("live", &self.shared.live())
             .finish()
     }
 }
@@ -615,23 +366,6 @@ fn workers_from_environment() -> io::Result<usize> {
             let message = format!("COSOCKET_WORKERS is {text:?}; it takes a number from 1 to 256");
             io::Error::new(io::ErrorKind::InvalidInput, message)
         }),
-    }
-}
-
-impl Seat {
-    fn new() -> io::Result<Seat> {
-        Ok(Seat {
-            mailbox: registry::claim()?,
-            counters: Arc::default(),
-            load: AtomicUsize::new(0),
-            report: AtomicBool::new(false),
-        })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        registry::give_back(self.mailbox);
     }
 }
 

@@ -9,9 +9,11 @@ use std::thread::Result;
 
 use crate::coroutine::{Kept, Spawned};
 use crate::mailbox::CANCELLED;
-use crate::runtime::{self, Options};
+use crate::runtime;
+use crate::shared::Options;
 use crate::thread::{Handle, Thread};
-use crate::wait::{self, Reason, WaitSlot};
+use crate::unwind;
+use crate::wait::{Reason, WaitSlot};
 
 /// Runs `f` with a [`Scope`] in which it can spawn coroutines that borrow from outside, and
 /// returns when all of them are over. `f` itself runs right here: in the calling coroutine, or on
@@ -52,7 +54,7 @@ where
         _env: PhantomData,
     };
     // Caught, so that the wait below is an ordinary one and not one in mid-unwind.
-    let result = wait::catch(|| f(&scope));
+    let result = unwind::catch(|| f(&scope));
     if result.is_err() {
         scope.data.cancel_all();
     }
@@ -61,7 +63,7 @@ where
         scope.data.wait_empty(true);
     }
     match result {
-        Err(payload) => wait::unwind(payload),
+        Err(payload) => unwind::unwind(payload),
         Ok(_) if scope.data.panicked.load(Ordering::Relaxed) => {
             panic!("a scoped coroutine panicked")
         }

@@ -20,7 +20,8 @@ use crate::clock;
 use crate::coroutine::{Outcome, Spawned, detach};
 use crate::current;
 use crate::mailbox::{CANCELLED, UNPARKED};
-use crate::runtime::{self, Options, Shared};
+use crate::runtime;
+use crate::shared::{Options, Shared};
 use crate::wait::{self, Reason, Shield, Signal};
 
 /// Spawns a coroutine and returns a handle to it.

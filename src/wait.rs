@@ -16,9 +16,7 @@
 //! be gone. A waiter that finds itself unlinked but not yet woken therefore waits for that store
 //! before it leaves (`Waiter::settle`).
 
-use std::any::Any;
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,6 +27,7 @@ use crate::coroutine::{Coroutine, NEVER};
 use crate::current;
 use crate::list::{Links, List, Node};
 use crate::mailbox::WOKEN;
+use crate::unwind;
 use crate::worker::{self, Worker};
 
 /// How a wait ended. A wake is a hint: every caller looks at its own condition again.
@@ -111,10 +110,7 @@ pub(crate) fn suspend(
     shielded: bool,
 ) -> Signal {
     let me = worker.current();
-    // Any unwind on the thread: of a wait that begins while somebody is parked in mid-unwind we
-    // cannot tell whose unwind it is in, and a second panic in an unwind would abort. Such a
-    // wait is looked at again when the last of the parked has gone on (`wake_cancelled`).
-    let shielded = shielded || me.shield.get() > 0 || std::thread::panicking();
+    let shielded = shielded || me.shield.get() > 0 || worker.is_unwinding();
     if !shielded && me.signals.is_cancelled() {
         worker.yield_now();
         return Signal::Cancelled;
@@ -123,9 +119,9 @@ pub(crate) fn suspend(
     if let Some(deadline) = deadline {
         worker.set_deadline(me, deadline);
     }
-    let parked_unwinding = worker.enter_wait_of(me);
+    worker.enter_wait_of(me);
     worker.switch_away(me);
-    worker.leave_wait_of(me, parked_unwinding);
+    worker.leave_wait_of(me);
     me.deadline.set(NEVER);
     if me.timed_out.replace(false) {
         Signal::TimedOut
@@ -140,27 +136,7 @@ pub(crate) fn suspend(
 ///
 /// With `panic = "abort"` there is no unwinding; callers turn the cancel into an error there.
 pub(crate) fn raise_cancelled() -> ! {
-    unwind(Box::new(crate::Cancelled))
-}
-
-/// Unwinds the current coroutine, past the panic hook, and marks it: `is_unwinding` asks for the
-/// mark while another coroutine is parked in mid-unwind on this thread.
-pub(crate) fn unwind(payload: Box<dyn Any + Send>) -> ! {
-    if let Some(worker) = current::worker() {
-        worker.current().unwinding.set(true);
-    }
-    resume_unwind(payload)
-}
-
-/// `catch_unwind` that gives the coroutine back the mark which it had before `f`.
-pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
-    let mark = current::worker().map(|worker| &worker.current().unwinding);
-    let before = mark.is_some_and(Cell::get);
-    let result = catch_unwind(AssertUnwindSafe(f));
-    if let Some(mark) = mark {
-        mark.set(before);
-    }
-    result
+    unwind::unwind(Box::new(crate::Cancelled))
 }
 
 /// Ends a wait that was cancelled: by unwinding, or where nothing unwinds by an error.
@@ -174,21 +150,7 @@ pub(crate) fn cancelled() -> std::io::Error {
 /// A pending cancel that may be delivered here and now.
 pub(crate) fn is_cancellable(worker: &Worker) -> bool {
     let me = worker.current();
-    me.signals.is_cancelled() && me.shield.get() == 0 && !std::thread::panicking()
-}
-
-/// Whether the current coroutine is unwinding.
-///
-/// std counts panics a thread. While a coroutine is parked in mid-unwind the count is its, and is
-/// ignored for all others on the worker but those with a mark of their own: they were cancelled,
-/// or have parked in mid-unwind themselves. The mark stays for as long as the count cannot tell
-/// (erring on the side that never raises a second panic). A panic that began while another
-/// coroutine was parked so goes unnoticed.
-pub(crate) fn is_unwinding(worker: &Worker) -> bool {
-    if !std::thread::panicking() {
-        return false;
-    }
-    worker.parked_unwinding() == 0 || worker.current().unwinding.get()
+    me.signals.is_cancelled() && me.shield.get() == 0 && !worker.is_unwinding()
 }
 
 /// Who waits: a coroutine, or a plain thread.

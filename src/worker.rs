@@ -26,13 +26,14 @@ use crate::clock::{self, Nanos};
 use crate::coroutine::{self, Coroutine, Frames, NEVER, NOWHERE, Stage};
 use crate::current;
 use crate::driver::{Driver, Wait};
-use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, Retired, UNPARKED};
+use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, Retired, UNPARKED, WOKEN};
 use crate::metrics::Counters;
 use crate::ready::ReadyQueue;
 use crate::registry;
-use crate::runtime::Shared;
+use crate::shared::Shared;
 use crate::stack::{Reserved, StackCache, Warm};
 use crate::timer::Wheel;
+use crate::unwind::Unwinds;
 use crate::wait::Reason;
 
 /// Switches between two turns of the driver. At some 2 to 10 µs of kernel work a switch in a
@@ -75,11 +76,7 @@ pub(crate) struct Worker {
     trims_on: Cell<bool>,
     budget: Cell<u32>,
     streak: Cell<u32>,
-    /// Coroutines that gave way in mid-unwind on this thread.
-    parked_unwinding: Cell<u32>,
-    /// One of them is taken to unwind by its mark alone, which may be out of date: its cancel is
-    /// held back, and delivered when the count of panics can tell again.
-    doubted: Cell<bool>,
+    pub(crate) unwinds: Unwinds,
     /// Coroutines in waits that end by themselves: while there are any, nothing is deadlocked.
     outside_waits: Cell<usize>,
     /// Finished blocks that a late signal keeps linked in the inbox.
@@ -112,8 +109,7 @@ impl Worker {
             trims_on: Cell::new(false),
             budget: Cell::new(0),
             streak: Cell::new(0),
-            parked_unwinding: Cell::new(0),
-            doubted: Cell::new(false),
+            unwinds: Unwinds::default(),
             outside_waits: Cell::new(0),
             lingering: Cell::new(0),
             cancelled_all: Cell::new(false),
@@ -131,6 +127,10 @@ impl Worker {
             self.fire_timers();
             self.do_chores();
             self.budget.set(TURN_BUDGET);
+            if self.runtime.has_surplus() {
+                // Even where the ready queue is never empty.
+                self.fresh_next.set(true);
+            }
             while let Some(next) = self.take_turn() {
                 self.resume(next);
             }
@@ -179,14 +179,18 @@ impl Worker {
     /// Lets every other ready coroutine go first.
     pub(crate) fn yield_now(&self) {
         let me = self.current();
-        let mid_unwind = self.pause_unwind(me);
         me.stage.set(Stage::Ready);
         self.ready.push(me);
         self.give_way(me);
-        self.continue_unwind(me, mid_unwind);
     }
 
     fn give_way(&self, me: &'static Coroutine) {
+        self.note_unwind(me);
+        self.give_way_to_next(me);
+        self.notice_unwinds(me);
+    }
+
+    fn give_way_to_next(&self, me: &'static Coroutine) {
         self.streak.set(0);
         if arch::DIRECT
             && let Some(next) = self.take_turn()
@@ -232,6 +236,17 @@ impl Worker {
         }
     }
 
+    /// Wakes a coroutine whose wait the driver says may be over. It may be another worker's: epoll
+    /// tells every worker that knows a descriptor, and the first one to look takes the waiter.
+    #[inline]
+    fn wake(&self, coroutine: &'static Coroutine) {
+        if self.is_home_of(coroutine) {
+            self.make_ready(coroutine);
+        } else {
+            signal(coroutine, coroutine.signals.generation(), WOKEN);
+        }
+    }
+
     /// Every call that might wait comes through here first: after a run of calls that did not,
     /// the loop gets its turn, and with it the timers, the driver and all that is ready.
     #[inline]
@@ -260,46 +275,16 @@ impl Worker {
         unsafe { self.wheel.arm(&me.timer, deadline) };
     }
 
-    /// Bookkeeping at the start of a wait; true if `me` waits in mid-unwind.
-    pub(crate) fn enter_wait_of(&self, me: &Coroutine) -> bool {
-        self.outside_waits.set(self.outside_waits.get() + me.reason().ends_by_itself() as usize);
-        self.pause_unwind(me)
+    /// Bookkeeping at the start of a wait.
+    pub(crate) fn enter_wait_of(&self, me: &Coroutine) {
+        let outside = usize::from(me.reason().ends_by_itself());
+        self.outside_waits.set(self.outside_waits.get() + outside);
     }
 
-    pub(crate) fn leave_wait_of(&self, me: &Coroutine, mid_unwind: bool) {
-        self.outside_waits.set(self.outside_waits.get() - me.reason().ends_by_itself() as usize);
+    pub(crate) fn leave_wait_of(&self, me: &Coroutine) {
+        let outside = usize::from(me.reason().ends_by_itself());
+        self.outside_waits.set(self.outside_waits.get() - outside);
         me.set_reason(Reason::NONE);
-        self.continue_unwind(me, mid_unwind);
-    }
-
-    /// `me` is about to give way; true if it does so in mid-unwind. See `wait::is_unwinding`.
-    #[inline]
-    fn pause_unwind(&self, me: &Coroutine) -> bool {
-        let parked = self.parked_unwinding.get();
-        let mid_unwind = std::thread::panicking() && (parked == 0 || me.unwinding.get());
-        if mid_unwind {
-            self.doubted.set(self.doubted.get() || parked != 0);
-            me.unwinding.set(true);
-            self.parked_unwinding.set(parked + 1);
-        }
-        mid_unwind
-    }
-
-    #[inline]
-    fn continue_unwind(&self, me: &Coroutine, mid_unwind: bool) {
-        if mid_unwind {
-            self.parked_unwinding.set(self.parked_unwinding.get() - 1);
-            if self.parked_unwinding.get() == 0 && self.doubted.replace(false) {
-                self.wake_cancelled();
-            }
-        }
-        if !std::thread::panicking() {
-            me.unwinding.set(false);
-        }
-    }
-
-    pub(crate) fn parked_unwinding(&self) -> u32 {
-        self.parked_unwinding.get()
     }
 
     /// The promise of a stack, from this worker's idle ones where it can.
@@ -465,6 +450,7 @@ impl Worker {
                 self.make_ready(block);
             });
         }
+        self.settle_doubts();
         if self.runtime.is_report_due(self.index) {
             self.report_waits();
         }
@@ -517,7 +503,7 @@ impl Worker {
             self.runtime.fell_silent();
         }
         self.counters.turns.add(1);
-        self.driver.turn(wait, |block| self.make_ready(block));
+        self.driver.turn(wait, |block| self.wake(block));
         if silent {
             self.runtime.woke_up();
         }
@@ -531,23 +517,13 @@ impl Worker {
         self.runtime.is_stopping() && self.runtime.is_empty() && self.lingering.get() == 0
     }
 
-    /// Wakes those whose cancel waited for an unwind on this thread to end.
-    #[cold]
-    fn wake_cancelled(&self) {
-        self.for_each_started(|block| {
-            if block.signals.is_cancelled() {
-                self.make_ready(block);
-            }
-        });
-    }
-
     /// Whether the block is this worker's, and everything in it this thread's to touch.
     fn is_home_of(&self, block: &Coroutine) -> bool {
         // Acquire: of a block that another thread has placed here, we may read the rest.
         block.home.load(Ordering::Acquire) == self.mailbox.index() as u32
     }
 
-    fn for_each_started(&self, mut f: impl FnMut(&'static Coroutine)) {
+    pub(crate) fn for_each_started(&self, mut f: impl FnMut(&'static Coroutine)) {
         blocks::for_each(|block| {
             if self.is_home_of(block)
                 && !matches!(block.stage.get(), Stage::Unstarted | Stage::Finished)
@@ -555,23 +531,6 @@ impl Worker {
                 f(block);
             }
         });
-    }
-
-    /// Prints what this worker's coroutines wait for: its part of the deadlock report.
-    #[cold]
-    fn report_waits(&self) {
-        self.for_each_started(|block| {
-            // SAFETY: started and not finished, and ours.
-            let identity = unsafe { block.identity() };
-            eprintln!(
-                "cosocket:   {}, worker {}: waits for {}; spawned at {}",
-                crate::dump::Title(identity),
-                self.index,
-                block.reason(),
-                identity.spawned_at,
-            );
-        });
-        self.runtime.reported(self.index);
     }
 }
 
@@ -613,6 +572,9 @@ unsafe extern "C" fn root(_word: usize, data: *mut ()) -> ! {
     let me: &'static Coroutine = unsafe { &*data.cast::<Coroutine>() };
     #[cfg(cosocket_asan)]
     crate::sanitizer::arrive_first();
+    if let Some(worker) = current::worker() {
+        worker.notice_unwinds(me);
+    }
     // SAFETY: this is the coroutine's stack, and the root runs once.
     unsafe { coroutine::run_to_end(me) };
     match current::worker() {

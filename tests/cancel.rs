@@ -14,26 +14,10 @@ use std::time::Duration;
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::thread::shield;
 use cosocket::{Builder, Cancelled, run, spawn, spawn_local, thread, unblock};
-use support::{Drops, OnDrop, assert_cancelled, connection, fill, on_workers, suspended, until};
-
-/// Cancels a coroutine that is in `wait`, and checks that it was unwound, once.
-#[track_caller]
-fn assert_cancel_ends(wait: impl FnOnce() + 'static) {
-    let drops = Drops::default();
-    let counted = drops.counted();
-    let returned = Rc::new(Cell::new(false));
-    let flag = Rc::clone(&returned);
-    let handle = suspended(move || {
-        let _counted = counted;
-        wait();
-        flag.set(true);
-    });
-    assert!(!handle.is_finished(), "it does not wait");
-    handle.cancel();
-    assert_cancelled(handle.join());
-    assert_eq!(drops.count(), 1);
-    assert!(!returned.get());
-}
+use support::{
+    Drops, OnDrop, assert_cancel_ends, assert_cancelled, connection, fill, on_workers, suspended,
+    until,
+};
 
 #[test]
 fn a_sleep_is_cut() {
@@ -261,6 +245,8 @@ fn one_cancels_itself_and_is_unwound_at_the_next_wait() {
     });
 }
 
+type Wait<'a> = Box<dyn FnMut() + 'a>;
+
 /// Calls every kind of wait, each of which must unwind.
 fn waits_all_unwind() {
     let (mut stream, peer) = shield(connection);
@@ -268,7 +254,7 @@ fn waits_all_unwind() {
     let address = listener.local_addr().unwrap();
     let parked = Rc::new(RefCell::new(Some(spawn_local(|| shield(thread::park)))));
     let thread = parked.borrow().as_ref().unwrap().thread().clone();
-    let waits: [(&str, Box<dyn FnMut()>); 9] = [
+    let waits: [(&str, Wait); 9] = [
         ("yield", Box::new(thread::yield_now)),
         ("park", Box::new(thread::park)),
         ("sleep", Box::new(|| thread::sleep(Duration::from_nanos(1)))),
@@ -322,7 +308,7 @@ fn a_cancel_is_sticky_at_every_wait() {
 fn one_that_swallows_its_cancel_lets_others_run() {
     run(|| {
         let (mut stream, _peer) = connection();
-        let waits: [Box<dyn FnMut()>; 5] = [
+        let waits: [Wait; 5] = [
             Box::new(thread::park),
             Box::new(thread::yield_now),
             Box::new(|| thread::sleep(Duration::MAX)),
@@ -482,101 +468,6 @@ fn no_connection_is_lost_between_a_cancel_and_the_next_accept() {
             }
             assert_eq!(client.read(&mut [0]).unwrap(), 0);
         }
-    });
-}
-
-#[test]
-fn a_shield_holds_the_cancel_back_until_it_falls() {
-    run(|| {
-        let gate = Rc::new(Cell::new(false));
-        let steps = Rc::new(RefCell::new(Vec::new()));
-        let (open, log) = (Rc::clone(&gate), Rc::clone(&steps));
-        let handle = suspended(move || {
-            shield(|| {
-                until(|| open.get());
-                thread::sleep(Duration::from_micros(1));
-                shield(|| thread::sleep(Duration::from_micros(1)));
-                // Out of the inner one, still in the outer one.
-                thread::sleep(Duration::from_micros(1));
-                spawn_local(thread::yield_now).join().unwrap();
-                log.borrow_mut().push("shielded");
-            });
-            log.borrow_mut().push("no wait yet");
-            thread::sleep(Duration::MAX);
-            log.borrow_mut().push("not here");
-        });
-        handle.cancel();
-        (0..100).for_each(|_| thread::yield_now());
-        assert!(!handle.is_finished());
-        gate.set(true);
-        assert_cancelled(handle.join());
-        assert_eq!(*steps.borrow(), ["shielded", "no wait yet"]);
-    });
-}
-
-#[test]
-fn a_panic_through_a_shield_lowers_it() {
-    run(|| {
-        assert_cancel_ends(|| {
-            let thrown = catch_unwind(|| shield(|| support::panic_quietly("through")));
-            assert!(thrown.map(|()| ()).is_err());
-            thread::park();
-        });
-    });
-}
-
-#[test]
-fn a_shielded_read_ends_with_its_bytes() {
-    run(|| {
-        let (mut reader, mut writer) = connection();
-        let handle = suspended(move || {
-            let mut byte = [0];
-            shield(|| reader.read_exact(&mut byte).unwrap());
-            byte[0]
-        });
-        handle.cancel();
-        (0..100).for_each(|_| thread::yield_now());
-        assert!(!handle.is_finished());
-        writer.write_all(b"x").unwrap();
-        assert_eq!(handle.join().unwrap(), b'x');
-    });
-}
-
-#[test]
-fn a_destructor_that_joins_in_a_cancels_unwind_sees_the_join_through() {
-    run(|| {
-        let joined = Rc::new(Cell::new(0));
-        let result = Rc::clone(&joined);
-        let handle = suspended(move || {
-            let helper = spawn_local(|| {
-                thread::sleep(Duration::from_micros(100));
-                23
-            });
-            let mut helper = Some(helper);
-            let _guard = OnDrop(move || result.set(helper.take().unwrap().join().unwrap()));
-            thread::park();
-        });
-        handle.cancel();
-        assert_cancelled(handle.join());
-        assert_eq!(joined.get(), 23);
-    });
-}
-
-#[test]
-fn a_destructor_that_cancels_and_joins_its_child_is_no_deadlock() {
-    run(|| {
-        let drops = Drops::default();
-        let counted = drops.counted();
-        assert_cancel_ends(move || {
-            let mut child = Some(spawn_local(move || (counted, thread::park()).1));
-            let _guard = OnDrop(move || {
-                let child = child.take().unwrap();
-                child.cancel();
-                assert_cancelled(child.join());
-            });
-            thread::park();
-        });
-        assert_eq!(drops.count(), 1);
     });
 }
 

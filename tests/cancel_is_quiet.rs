@@ -30,7 +30,7 @@ fn the_panic_hook_hears_of_panics_and_not_of_cancels() {
         (cancelled, PANICS.load(Ordering::SeqCst))
     });
     let after_the_end = PANICS.load(Ordering::SeqCst);
-    run(|| spawn(|| panic!("heard")).join().map(|()| ()).unwrap_err());
+    run(|| spawn(|| panic!("heard")).join().unwrap_err());
     let after_a_panic = PANICS.load(Ordering::SeqCst);
     panic::set_hook(before);
     assert_eq!(seen, ([true; 3], 0));

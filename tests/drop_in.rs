@@ -66,7 +66,10 @@ fn drive(address: SocketAddr) {
     }
 }
 
-fn check(serve: fn(usize, Box<dyn FnOnce(SocketAddr)>) -> std::io::Result<u64>) {
+/// A server for so many clients that tells its address when it listens; the bytes it has echoed.
+type Serve = fn(usize, Box<dyn FnOnce(SocketAddr)>) -> std::io::Result<u64>;
+
+fn check(serve: Serve) {
     let (tell, address) = std::sync::mpsc::channel();
     let driver = std::thread::spawn(move || drive(address.recv().unwrap()));
     let echoed = serve(CLIENTS, Box::new(move |address| tell.send(address).unwrap()));
@@ -76,12 +79,12 @@ fn check(serve: fn(usize, Box<dyn FnOnce(SocketAddr)>) -> std::io::Result<u64>) 
 
 #[test]
 fn the_server_on_std() {
-    check(|connections, tell| of_std::serve(connections, tell));
+    check(of_std::serve);
 }
 
 #[test]
 fn the_server_on_cosocket_with_the_accept_loop_on_a_plain_thread() {
-    check(|connections, tell| of_cosocket::serve(connections, tell));
+    check(of_cosocket::serve);
 }
 
 #[test]

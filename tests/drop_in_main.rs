@@ -15,7 +15,10 @@ fn main() -> io::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("serve") => serve(),
         // A harness is asked for its list by some runners.
-        Some("--list") => Ok(println!("a_main_without_a_wrapper_serves_and_ends: test")),
+        Some("--list") => {
+            println!("a_main_without_a_wrapper_serves_and_ends: test");
+            Ok(())
+        }
         _ => {
             a_main_without_a_wrapper_serves_and_ends();
             println!("test a_main_without_a_wrapper_serves_and_ends ... ok");

@@ -2,7 +2,7 @@
 //! socket, not a yielding sibling, not a coroutine just spawned. All on one worker, and shown by
 //! the fact that the busy one ends only when the others are through.
 
-mod util;
+mod socket_util;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::{Builder, spawn_local, thread};
-use util::{closed_port, pair};
+use socket_util::{closed_port, pair};
 
 /// Calls `step` for ever, beside everything that must make progress. `step` must never wait.
 fn starves_nobody(mut step: impl FnMut() + Send + 'static) {

@@ -111,7 +111,19 @@ fn a_started_coroutine_stays_on_its_thread_through_every_kind_of_wait() {
                 });
             }
         });
-        let clients: Vec<_> = (0..30).map(|_| spawn(move || wait_in_every_way(address))).collect();
+        // Each holds its worker until two workers have one.
+        let seen = Arc::new(Mutex::new(HashSet::new()));
+        let client = || {
+            let seen = Arc::clone(&seen);
+            spawn(move || {
+                seen.lock().unwrap().insert(here());
+                while seen.lock().unwrap().len() < 2 {
+                    std::thread::yield_now();
+                }
+                wait_in_every_way(address)
+            })
+        };
+        let clients: Vec<_> = (0..30).map(|_| client()).collect();
         let mut workers: Vec<_> = clients.into_iter().map(|h| h.join().unwrap()).collect();
         workers.sort_by_key(|id| format!("{id:?}"));
         workers.dedup();

@@ -1,13 +1,13 @@
 //! The same sockets on plain threads: calls block, alone or together with coroutines.
 
-mod util;
+mod socket_util;
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::{Builder, thread};
-use util::{Agents, is_nonblocking, pair};
+use socket_util::{Agents, is_nonblocking, pair};
 
 #[test]
 fn a_server_and_a_client_without_any_coroutine() {

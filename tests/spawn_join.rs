@@ -23,10 +23,10 @@ fn a_result_comes_back_through_join() {
 #[test]
 fn a_panics_payload_comes_back_through_join() {
     run(|| {
-        let payload = spawn(|| panic_quietly("seventeen")).join().map(|()| ()).unwrap_err();
+        let payload = spawn(|| panic_quietly("seventeen")).join().unwrap_err();
         assert_eq!(message(&*payload), "seventeen");
         struct Payload(u64);
-        let thrown = spawn(|| std::panic::panic_any(Payload(17))).join().map(|()| ()).unwrap_err();
+        let thrown = spawn(|| std::panic::panic_any(Payload(17))).join().unwrap_err();
         assert_eq!(thrown.downcast::<Payload>().unwrap().0, 17);
     });
 }
@@ -42,7 +42,7 @@ fn a_panic_ends_its_own_coroutine_only() {
                 counter.set(counter.get() + 1);
             }
         });
-        assert!(spawn_local(|| panic_quietly("alone")).join().map(|()| ()).is_err());
+        assert!(spawn_local(|| panic_quietly("alone")).join().is_err());
         healthy.join().unwrap();
         assert_eq!(steps.get(), 10);
     });

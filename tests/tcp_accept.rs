@@ -1,6 +1,6 @@
 //! Accepting: several acceptors, clones, workers, and acceptors that give up.
 
-mod util;
+mod socket_util;
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::{Builder, thread};
-use util::{Agents, everywhere, spawn_waiting, turn};
+use socket_util::{Agents, everywhere, spawn_waiting, turn};
 
 fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -165,6 +165,36 @@ fn a_clone_that_waited_before_does_not_swallow_the_connection() {
         let (peer, listener) = accepted.recv().unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
         handles.push(listener);
+    }
+}
+
+/// As above, with the one who waits outside of us: std's `accept` on what a clone became.
+#[test]
+fn a_handle_that_waited_before_does_not_swallow_the_connection_of_a_thread() {
+    let runtime = Builder::new().build().unwrap();
+    let agents = Agents::of(&runtime);
+    let (listener, address) = listen();
+    let clone = listener.try_clone().unwrap();
+    let listener = Arc::new(listener);
+    for round in 0..agents.len() {
+        let (mine, agent) = (Arc::clone(&listener), agents.at(round));
+        let accepted = agent.start(move || mine.accept().unwrap().1);
+        agent.settle();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        assert_eq!(accepted.recv().unwrap(), client.local_addr().unwrap());
+    }
+    let clone = std::net::TcpListener::from(clone);
+    for _ in 0..10 {
+        let clone = clone.try_clone().unwrap();
+        let (begin, begun) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            begin.send(()).unwrap();
+            clone.accept().unwrap().1
+        });
+        begun.recv().unwrap();
+        std::thread::yield_now();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        assert_eq!(thread.join().unwrap(), client.local_addr().unwrap());
     }
 }
 

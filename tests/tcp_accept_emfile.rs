@@ -4,13 +4,13 @@
 
 #![allow(unsafe_code)]
 
-mod util;
+mod socket_util;
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
 use cosocket::net::{TcpListener, TcpStream};
-use util::everywhere;
+use socket_util::everywhere;
 
 #[test]
 fn accept_without_a_descriptor_is_an_error_and_the_connection_stays() {

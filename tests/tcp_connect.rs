@@ -1,6 +1,6 @@
 //! Connecting and binding: every address in turn, the errors, names, and attempts that give up.
 
-mod util;
+mod socket_util;
 
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cosocket::net::{TcpListener, TcpStream, ToSocketAddrs};
 use cosocket::spawn_local;
-use util::{closed_port, everywhere, spawn_waiting};
+use socket_util::{closed_port, everywhere, spawn_waiting};
 
 #[test]
 fn connect_tries_each_address_and_takes_the_first_that_answers() {

@@ -1,7 +1,7 @@
 //! `set_nonblocking`: at once, for all clones, in the kernel; and O_NONBLOCK that the user did
 //! not ask for is never to be seen.
 
-mod util;
+mod socket_util;
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::{Builder, thread};
-use util::{Agents, everywhere, is_nonblocking, pair, spawn_waiting, std_pair, turn};
+use socket_util::{Agents, everywhere, is_nonblocking, pair, spawn_waiting, std_pair, turn};
 
 #[test]
 fn calls_that_would_wait_say_so_at_once() {

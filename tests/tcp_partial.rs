@@ -1,12 +1,12 @@
 //! Calls that move less than was asked for, or nothing: what is left must still be found.
 
-mod util;
+mod socket_util;
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::time::Duration;
 
 use cosocket::net::TcpStream;
-use util::{everywhere, pair, spawn_waiting, turn};
+use socket_util::{everywhere, pair, spawn_waiting, turn};
 
 /// A pair whose first end has waited in both directions, so that a driver knows it and goes by
 /// what it knows.

@@ -1,7 +1,7 @@
 //! One socket, several coroutines and several handles: turns, clones, both directions at once,
 //! and a socket that moves from worker to worker.
 
-mod util;
+mod socket_util;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use cosocket::net::TcpStream;
 use cosocket::{Builder, thread};
-use util::{Agents, everywhere, pair, spawn_waiting, turn};
+use socket_util::{Agents, everywhere, pair, spawn_waiting, turn};
 
 #[test]
 fn readers_of_one_socket_take_turns_in_the_order_of_their_arrival() {

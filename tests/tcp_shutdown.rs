@@ -1,6 +1,6 @@
 //! The ends of a connection: shutdown here, close and reset there, with data in between.
 
-mod util;
+mod socket_util;
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cosocket::net::TcpStream;
 use cosocket::{Builder, thread};
-use util::{Agents, everywhere, pair, spawn_waiting, turn};
+use socket_util::{Agents, everywhere, pair, spawn_waiting, turn};
 
 #[test]
 fn shutdown_wakes_every_reader_with_the_end_of_the_stream() {

@@ -4,14 +4,14 @@
 
 #![allow(unsafe_code)]
 
-mod util;
+mod socket_util;
 
 use std::io::{ErrorKind, IoSlice, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
 use cosocket::net::TcpStream;
-use util::{everywhere, pair, spawn_waiting};
+use socket_util::{everywhere, pair, spawn_waiting};
 
 type Call = fn(&TcpStream, &[u8]) -> std::io::Result<usize>;
 
@@ -57,6 +57,7 @@ fn no_write_raises_sigpipe() {
         });
     }
     // The check can fail: without the flag the signal does end a process.
+    // SAFETY: the child makes plain system calls and ends.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let mut pipe = [0; 2];

@@ -1,13 +1,13 @@
 //! Read and write timeouts: what they say, where they are kept, and that they lose nothing.
 
-mod util;
+mod socket_util;
 
 use std::io::{ErrorKind, IoSliceMut, Read, Write};
 use std::time::{Duration, Instant};
 
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::thread;
-use util::{everywhere, kernel_timeouts, pair, spawn_waiting, std_pair};
+use socket_util::{everywhere, kernel_timeouts, pair, spawn_waiting, std_pair};
 
 const SHORT: Option<Duration> = Some(Duration::from_millis(2));
 
@@ -50,14 +50,16 @@ fn a_write_that_times_out_says_so_and_what_was_written_arrives_once() {
         writer.set_write_timeout(SHORT).unwrap();
         let pattern: Vec<u8> = (0..64 << 10).map(|n| (n % 251) as u8).collect();
         let mut sent = 0;
-        let error = loop {
-            match writer.write(&pattern[sent % 251..]) {
-                Ok(count) => sent += count,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert_eq!(writer.write(b"x").unwrap_err().kind(), ErrorKind::TimedOut);
+        for _ in 0..3 {
+            // A full socket may find some more room as the kernel sorts its packets.
+            let error = loop {
+                match writer.write(&pattern[sent % 251..]) {
+                    Ok(count) => sent += count,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+        }
         drop(writer);
         let mut received = Vec::new();
         reader.read_to_end(&mut received).unwrap();

@@ -38,7 +38,7 @@ fn in_mid_unwind<T: 'static>(call: impl FnOnce() -> T + 'static) -> T {
         let _guard = OnDrop(move || *theirs.borrow_mut() = Some(call.take().unwrap()()));
         panic_quietly("on purpose");
     });
-    assert_eq!(message(&*coroutine.join().map(|()| ()).unwrap_err()), "on purpose");
+    assert_eq!(message(&*coroutine.join().unwrap_err()), "on purpose");
     outcome.take().expect("the destructor ran")
 }
 
@@ -160,6 +160,24 @@ fn a_healthy_coroutine_does_its_io_meanwhile() {
     });
 }
 
+// When the first of two had ended, the second one's panic was taken for everybody's.
+#[test]
+fn a_healthy_coroutine_does_its_io_when_one_of_two_that_unwind_has_ended() {
+    run(|| {
+        let (first, second) = (parked_in_mid_unwind(), parked_in_mid_unwind());
+        end(first);
+        assert!(std::thread::panicking());
+        let (mut writer, mut reader) = connection();
+        let read = suspended(move || reader.read(&mut [0]));
+        writer.write_all(b"x").unwrap();
+        assert_eq!(read.join().unwrap().unwrap(), 1);
+        let parked = suspended(thread::park);
+        parked.cancel();
+        assert_cancelled(parked.join());
+        end(second);
+    });
+}
+
 // `yield_now` left the mark out that `park` sets.
 #[test]
 fn a_healthy_coroutine_does_its_io_while_a_destructor_yields() {
@@ -180,7 +198,7 @@ fn a_healthy_coroutine_does_its_io_while_a_destructor_yields() {
         parked.cancel();
         assert_cancelled(parked.join());
         stop.set(true);
-        assert!(yields.join().map(|()| ()).is_err());
+        assert!(yields.join().is_err());
     });
 }
 
@@ -289,7 +307,7 @@ fn a_cancel_that_comes_in_a_panics_unwind_does_not_cut_the_destructor() {
             parked.thread().unpark();
             until(|| steps.get() == step);
         }
-        assert_eq!(message(&*parked.join().map(|()| ()).unwrap_err()), "on purpose");
+        assert_eq!(message(&*parked.join().unwrap_err()), "on purpose");
     });
 }
 
@@ -301,7 +319,7 @@ fn a_coroutine_that_caught_its_panic_is_healthy_again() {
                 let _guard = OnDrop(|| thread::sleep(Duration::from_micros(100)));
                 panic_quietly("on purpose");
             }));
-            assert!(caught.map(|()| ()).is_err());
+            assert!(caught.is_err());
             let (mut writer, mut reader) = connection();
             let read = spawn_local(move || reader.read(&mut [0]).unwrap());
             thread::yield_now();
@@ -329,7 +347,7 @@ fn a_panicking_scope_cancels_its_coroutines_waits_and_panics_on() {
                 panic_quietly("the body's");
             })
         }));
-        assert_eq!(message(&*caught.map(|()| ()).unwrap_err()), "the body's");
+        assert_eq!(message(&*caught.unwrap_err()), "the body's");
         assert_eq!(drops.count(), 10);
     });
 }
@@ -347,14 +365,14 @@ fn a_coroutine_that_joins_a_failed_scope_late_is_cancelled_too() {
                             thread::park()
                         }
                     });
-                    assert!(told.map(|()| ()).is_err());
+                    assert!(told.is_err());
                     scope.spawn(thread::park);
                 });
                 thread::yield_now();
                 panic_quietly("the body's");
             })
         });
-        assert_eq!(message(&*caught.map(|()| ()).unwrap_err()), "the body's");
+        assert_eq!(message(&*caught.unwrap_err()), "the body's");
     });
 }
 
@@ -373,7 +391,7 @@ fn an_unjoined_coroutines_panic_becomes_the_scopes() {
                 });
             })
         }));
-        assert_eq!(message(&*caught.map(|()| ()).unwrap_err()), "a scoped coroutine panicked");
+        assert_eq!(message(&*caught.unwrap_err()), "a scoped coroutine panicked");
         assert_eq!(drops.count(), 1);
     });
 }
@@ -397,7 +415,7 @@ fn a_joined_panic_or_a_cancel_leaves_the_scope_alone() {
     run(|| {
         thread::scope(|scope| {
             let joined = scope.spawn(|| panic_quietly("joined"));
-            assert_eq!(message(&*joined.join().map(|()| ()).unwrap_err()), "joined");
+            assert_eq!(message(&*joined.join().unwrap_err()), "joined");
             let cancelled = scope.spawn(thread::park);
             cancelled.cancel();
             let finished = scope.spawn(thread::park);

@@ -42,9 +42,9 @@ const BUFFERS_PER_TURN: usize = 4;
 /// The doorbell's token; sources have addresses.
 const DOORBELL: u64 = 0;
 
-const STREAM_EVENTS: i32 = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
-/// A connection wakes one of the workers that wait, not all. RDHUP is forbidden beside it.
-const LISTENER_EVENTS: i32 = libc::EPOLLIN | libc::EPOLLET | libc::EPOLLEXCLUSIVE;
+/// PRI: a read stops at TCP's urgent mark, so until then a short one proves nothing.
+const SOCKET_EVENTS: i32 =
+    libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLET;
 
 /// Set when this process may not call `epoll_pwait2`: seccomp profiles older than it answer
 /// ENOSYS, or EPERM.
@@ -79,25 +79,22 @@ impl Epoll {
     /// Watches `fd` from now on, unless this worker does already. To be called after an attempt
     /// had to wait, and before [`Readiness::park`].
     ///
-    /// `shared_listener`: `fd` listens, and other workers accept from it too.
+    /// Listeners are no class of their own. `EPOLLEXCLUSIVE` would have a connection wake one of
+    /// the workers that know a listener; but registrations last, so that one may have nobody to
+    /// tell, while those who wait (on a clone, in another process, in a thread's own `accept`)
+    /// hear nothing. Without it the workers are woken that are idle and have waited here before.
     ///
     /// # Errors
     ///
     /// `EPERM`: there is nothing to wait for, a regular file is always ready. A used-up quota and
     /// a number that is registered already come with their remedy.
-    pub(crate) fn register(
-        &self,
-        fd: RawFd,
-        source: &'static Source,
-        shared_listener: bool,
-    ) -> io::Result<()> {
+    pub(crate) fn register(&self, fd: RawFd, source: &'static Source) -> io::Result<()> {
         let worker = self.mailbox.index();
         if source.is_registered(worker) {
             return Ok(());
         }
-        let events = if shared_listener { LISTENER_EVENTS } else { STREAM_EVENTS };
         self.count_call();
-        add(self.epoll, fd, events, source.token()).map_err(|error| explain(error, fd))?;
+        add(self.epoll, fd, SOCKET_EVENTS, source.token()).map_err(|error| explain(error, fd))?;
         source.set_registered(worker);
         Ok(())
     }
@@ -220,8 +217,9 @@ impl Epoll {
 }
 
 /// The other side's end arrives as RDHUP, perhaps with data before it; HUP and ERR end both.
+/// Urgent data is no end, but like one it may have more to read behind a short read.
 fn read_edge(flags: i32) -> Option<Edge> {
-    if flags & (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) != 0 {
+    if flags & (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLPRI) != 0 {
         Some(Edge::Closed)
     } else {
         (flags & libc::EPOLLIN != 0).then_some(Edge::Ready)

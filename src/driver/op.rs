@@ -60,15 +60,24 @@ impl Op {
         }
     }
 
+    /// Whether the data stays in the socket.
+    pub(crate) fn is_peek(&self) -> bool {
+        match *self {
+            Op::Recv { flags, .. } | Op::RecvMsg { flags, .. } => flags & libc::MSG_PEEK != 0,
+            _ => false,
+        }
+    }
+
     /// Makes the system call once. Unless it `may_block`, it answers `WouldBlock` in place of
-    /// waiting, whatever mode the descriptor is in.
+    /// waiting, whatever mode the descriptor is in. One that may block and is interrupted by a
+    /// signal says so: whoever waits knows for how long.
     ///
     /// # Safety
     ///
     /// Every pointer in the operation must be valid for the call.
     pub(crate) unsafe fn attempt(&self, may_block: bool) -> io::Result<i32> {
         let wait = if may_block { 0 } else { libc::MSG_DONTWAIT };
-        retry_interrupted(|| {
+        complete(may_block, || {
             // SAFETY: the caller vouches for the pointers; the lengths come with them.
             unsafe {
                 match *self {
@@ -89,7 +98,8 @@ impl Op {
     }
 }
 
-/// Accepts a connection, close-on-exec. Whether it blocks is up to the descriptor's mode.
+/// Accepts a connection, close-on-exec. Whether it blocks is up to the descriptor's mode;
+/// interrupts are as for [`Op::attempt`].
 ///
 /// # Safety
 ///
@@ -98,8 +108,9 @@ pub(crate) unsafe fn accept(
     fd: RawFd,
     address: *mut libc::sockaddr_storage,
     len: *mut libc::socklen_t,
+    may_block: bool,
 ) -> io::Result<RawFd> {
-    retry_interrupted(|| {
+    complete(may_block, || {
         // SAFETY: the caller vouches for the pointers.
         unsafe { libc::accept4(fd, address.cast(), len, libc::SOCK_CLOEXEC) as isize }
     })
@@ -120,15 +131,15 @@ fn poll_once(fd: RawFd, events: i16, may_block: bool) -> isize {
     }
 }
 
-/// No caller wants to hear of a signal that it has nothing to do with.
-fn retry_interrupted(call: impl Fn() -> isize) -> io::Result<i32> {
+/// The call's result. One that cannot have waited is made again after a signal.
+fn complete(may_block: bool, call: impl Fn() -> isize) -> io::Result<i32> {
     loop {
         let result = call();
         if result >= 0 {
             return Ok(result as i32);
         }
         let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
+        if may_block || error.kind() != io::ErrorKind::Interrupted {
             return Err(error);
         }
     }

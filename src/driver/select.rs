@@ -8,8 +8,7 @@ use super::uring::Uring;
 use super::{Refused, Wait};
 use crate::clock::{self, Nanos};
 use crate::coroutine::Coroutine;
-use crate::mailbox::{Mailbox, WOKEN};
-use crate::worker;
+use crate::mailbox::Mailbox;
 
 /// Which kernel interface workers wait on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,8 +68,9 @@ impl Driver {
         Ok(Driver::Epoll(Box::new(Epoll::open(mailbox)?), refused))
     }
 
-    /// One turn: hand over what is staged, wait if told to, tell who can go on. `ready` gets those
-    /// of this worker that completed; waiters on readiness are woken, wherever they are.
+    /// One turn: hand over what is staged, wait if told to, tell who can go on. Under epoll that
+    /// may be another worker's coroutine: a descriptor is in the epoll of every worker that ever
+    /// waited on it, and the first to look takes the waiter.
     pub(crate) fn turn(&self, wait: Wait, mut ready: impl FnMut(&'static Coroutine)) {
         match self {
             Driver::Uring(ring) => {
@@ -80,10 +80,7 @@ impl Driver {
             Driver::Epoll(epoll, _) => {
                 epoll.turn(wait, &mut |waiter| {
                     // SAFETY: what parks on readiness are control blocks, never freed.
-                    let waiter = unsafe { &*waiter.cast::<Coroutine>() };
-                    // A descriptor is in the epoll of every worker that ever waited on it: the
-                    // one that waits now may be another's.
-                    worker::signal(waiter, waiter.signals.generation(), WOKEN);
+                    ready(unsafe { &*waiter.cast::<Coroutine>() });
                 });
             }
         }

@@ -103,6 +103,11 @@ impl Source {
 }
 
 fn remove(worker: usize, fd: RawFd) {
+    if registry::is_inherited(worker) {
+        // A forked child closes its copy of the descriptor. The epoll is its parent's, who may be
+        // waiting for this very socket.
+        return;
+    }
     let epoll = registry::mailbox(worker).and_then(|mailbox| mailbox.epoll());
     let epoll = epoll.expect("a registered worker has an epoll");
     // SAFETY: no pointers are passed; both are plain numbers to the kernel.

@@ -144,9 +144,11 @@ impl IoHandle {
                     Err(error) => return Err(error),
                     Ok(moved) => {
                         if let Some((readiness, snapshot)) = known
+                            && self.short_means_empty.load(Ordering::Relaxed)
                             && moved != 0
                             && (moved as usize) < len
                             && len != usize::MAX
+                            && !op.is_peek()
                         {
                             readiness.clear(snapshot);
                         }
@@ -165,7 +167,7 @@ impl IoHandle {
             let source = self.source_or_take();
             let readiness = half(source);
             let snapshot = known.map_or_else(|| readiness.snapshot(), |(_, snapshot)| snapshot);
-            epoll.register(self.fd.as_raw_fd(), source, call.listener)?;
+            epoll.register(self.fd.as_raw_fd(), source)?;
             let me = std::ptr::from_ref(call.worker.current()).cast();
             if readiness.park(snapshot, me) {
                 let signal = wait::suspend(call.worker, reason(call, op), deadline, false);

@@ -22,12 +22,16 @@ mod claim;
 mod complete;
 mod mode;
 
+use std::cell::OnceCell;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
+
+use socket2::{Protocol, SockRef};
 
 pub(crate) use crate::driver::op::{Direction, Op};
 
@@ -48,6 +52,9 @@ pub(crate) struct IoHandle {
     write: Half,
     /// Set on the first wait under epoll; released before the descriptor closes.
     source: AtomicPtr<Source>,
+    /// Known once there is a source: a transfer of less than asked for shows that the socket is
+    /// drained, or full.
+    short_means_empty: AtomicBool,
 }
 
 struct Half {
@@ -78,7 +85,8 @@ impl IoHandle {
 
     fn with_mode(fd: OwnedFd, mode: Arc<Mode>) -> IoHandle {
         let (read, write) = (Half::new(true), Half::new(true));
-        IoHandle { fd, mode, read, write, source: AtomicPtr::default() }
+        let short_means_empty = AtomicBool::new(false);
+        IoHandle { fd, mode, read, write, source: AtomicPtr::default(), short_means_empty }
     }
 
     /// Another descriptor of the same socket, with waits of its own and the same settings.
@@ -125,7 +133,7 @@ impl IoHandle {
 
     /// Receives into several buffers.
     pub(crate) fn recv_vectored(&self, buffers: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
-        let len = buffers.iter().map(|buffer| buffer.len()).sum();
+        let len = transfer_len(buffers);
         if len == 0 {
             return Ok(0);
         }
@@ -138,7 +146,7 @@ impl IoHandle {
 
     /// Sends from several buffers; may send less.
     pub(crate) fn send_vectored(&self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        let len = buffers.iter().map(|buffer| buffer.len()).sum();
+        let len = transfer_len(buffers);
         let message = message(buffers.as_ptr().cast_mut().cast(), buffers.len());
         let op = Op::SendMsg { fd: self.fd.as_raw_fd(), message: &message };
         // SAFETY: as in `recv_vectored`.
@@ -151,10 +159,10 @@ impl IoHandle {
             if events & libc::POLLOUT != 0 { Direction::Write } else { Direction::Read };
         match current::worker() {
             Some(worker) => {
-                let call = Call { worker, direction, timeout, listener: false };
+                let call = Call::new(worker, direction, timeout);
                 self.wait_for(&call, events)
             }
-            None => poll_blocking(self.fd.as_raw_fd(), events, timeout),
+            None => poll_blocking(self.fd.as_raw_fd(), events, timeout.map(clock::after)),
         }
     }
 
@@ -178,33 +186,31 @@ impl IoHandle {
     ) -> io::Result<RawFd> {
         let direction = Direction::Read;
         // SAFETY: the caller's pointers.
-        let attempt = || unsafe { op::accept(self.fd.as_raw_fd(), address, len) };
+        let attempt =
+            |may_block| unsafe { op::accept(self.fd.as_raw_fd(), address, len, may_block) };
         let Some(worker) = current::worker() else {
-            return self.block_on(direction, attempt);
+            return self.block_on(direction, || attempt(true));
         };
-        worker.charge();
-        if wait::is_cancellable(worker) {
-            return Err(ended(Signal::Cancelled));
-        }
+        begin(worker)?;
+        let timeout = self.timeout(direction);
+        let call = Call::new(worker, direction, timeout);
         loop {
             // Every time: a clone's conversion may have given the flag back meanwhile.
             self.mode.borrow_nonblocking(self.fd.as_fd())?;
             worker.counters.attempts.add(1);
-            match attempt() {
+            match attempt(false) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }
             if self.mode.is_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            let timeout = self.timeout(direction);
-            let call = Call { worker, direction, timeout, listener: true };
             self.wait_for(&call, libc::POLLIN)?;
         }
     }
 
     fn wait_for(&self, call: &Call, events: i16) -> io::Result<i16> {
-        if wait::is_unwinding(call.worker) {
+        if call.worker.is_unwinding() {
             return Err(unwinding());
         }
         let half = self.half(call.direction);
@@ -231,19 +237,24 @@ impl IoHandle {
             let attempt = || unsafe { op.attempt(true) };
             return self.block_on(direction, attempt).map(|moved| moved as usize);
         };
-        worker.charge();
-        if wait::is_cancellable(worker) {
-            return Err(ended(Signal::Cancelled));
+        begin(worker)?;
+        if len == 0 {
+            // A stream takes nothing at any time, full or not; a datagram may have to wait.
+            // SAFETY: the caller's pointers.
+            match unsafe { op.attempt(false) } {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result.map(|moved| moved as usize),
+            }
         }
         let fd = self.fd.as_fd();
         let nonblocking = self.mode.is_nonblocking(fd);
-        let unwinding = !nonblocking && wait::is_unwinding(worker);
+        let unwinding = !nonblocking && worker.is_unwinding();
         if unwinding || nonblocking {
             // SAFETY: the caller's pointers.
             return unsafe { self.attempt_once(worker, direction, &op, unwinding) };
         }
         let timeout = self.mode.timeout(fd, direction);
-        let call = Call { worker, direction, timeout, listener: false };
+        let call = Call::new(worker, direction, timeout);
         let half = self.half(direction);
         let _held = half.claim.acquire(fd.as_raw_fd(), || call.deadline()).map_err(ended)?;
         let moved = match &worker.driver {
@@ -279,21 +290,27 @@ impl IoHandle {
     }
 
     /// On a plain thread: the blocking call itself. Where we have set O_NONBLOCK behind the
-    /// user's back, `poll` does the waiting.
+    /// user's back, `poll` does the waiting; and after a signal, when the kernel would start the
+    /// socket's timeout anew.
     fn block_on(
         &self,
         direction: Direction,
         call: impl Fn() -> io::Result<i32>,
     ) -> io::Result<i32> {
+        let deadline = self.timeout(direction).map(clock::after);
         loop {
-            match call() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            let interrupted = match call() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
                 result => return result,
+            };
+            if interrupted && deadline.is_none() {
+                continue;
             }
-            if self.mode.is_nonblocking(self.fd.as_fd()) {
+            if !interrupted && self.mode.is_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            if !self.mode.is_borrowed_nonblocking() {
+            if !interrupted && !self.mode.is_borrowed_nonblocking() {
                 // The kernel's own SO_RCVTIMEO or SO_SNDTIMEO.
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -301,7 +318,7 @@ impl IoHandle {
                 Direction::Read => libc::POLLIN,
                 Direction::Write => libc::POLLOUT,
             };
-            poll_blocking(self.fd.as_raw_fd(), events, self.timeout(direction))?;
+            poll_blocking(self.fd.as_raw_fd(), events, deadline)?;
         }
     }
 
@@ -318,10 +335,15 @@ impl IoHandle {
     }
 
     /// The source, taken now if this is the first wait. Two halves may race for it.
+    ///
+    /// On TCP alone does a short read say that no more is there: a socket that keeps records
+    /// apart gives one at a time, and AF_UNIX stops before bytes that came with descriptors.
     fn source_or_take(&self) -> &'static Source {
         if let Some(source) = self.source() {
             return source;
         }
+        let is_tcp = SockRef::from(&self.fd).protocol().is_ok_and(|p| p == Some(Protocol::TCP));
+        self.short_means_empty.store(is_tcp, Ordering::Relaxed);
         let taken = Source::take();
         let none = std::ptr::null_mut();
         let new = std::ptr::from_ref(taken).cast_mut();
@@ -369,20 +391,42 @@ impl AsFd for IoHandle {
     }
 }
 
+/// Every call begins so: after a run of calls that did not wait, others get their turn first; and
+/// a pending cancel ends it.
+fn begin(worker: &Worker) -> io::Result<()> {
+    worker.charge();
+    if wait::is_cancellable(worker) {
+        // One who swallows its cancel and calls again starves nobody.
+        worker.yield_now();
+        return Err(ended(Signal::Cancelled));
+    }
+    Ok(())
+}
+
+/// [`begin`] for a call that is made elsewhere, such as `connect`.
+pub(crate) fn begin_call() -> io::Result<()> {
+    current::worker().map_or(Ok(()), begin)
+}
+
 /// One call of a coroutine: who makes it, on which half, for how long it may wait.
 struct Call {
     worker: &'static Worker,
     direction: Direction,
     timeout: Option<Duration>,
-    /// Waits for connections: one waiter of one worker is enough to wake.
-    listener: bool,
+    /// Set when the first wait begins: all waits of a call end at the same time.
+    deadline: OnceCell<Nanos>,
 }
 
 impl Call {
+    fn new(worker: &'static Worker, direction: Direction, timeout: Option<Duration>) -> Call {
+        Call { worker, direction, timeout, deadline: OnceCell::new() }
+    }
+
     /// Counted from now. The turn's cached clock would save a clock read, but a coroutine that
     /// has computed since would be timed out early; only calls that wait with a timeout pay.
     fn deadline(&self) -> Option<Nanos> {
-        self.timeout.map(|timeout| self.worker.after(timeout))
+        let timeout = self.timeout?;
+        Some(*self.deadline.get_or_init(|| self.worker.after(timeout)))
     }
 }
 
@@ -398,6 +442,12 @@ fn unwinding() -> io::Error {
     io::Error::other("coroutine is unwinding: an I/O call made by a destructor would have to wait")
 }
 
+/// What one call may move: of more buffers than the kernel takes at once, the rest is for later
+/// and says nothing about the socket.
+fn transfer_len(buffers: &[impl Deref<Target = [u8]>]) -> usize {
+    buffers.iter().take(libc::UIO_MAXIOV as usize).map(|buffer| buffer.len()).sum()
+}
+
 fn message(buffers: *mut libc::iovec, count: usize) -> libc::msghdr {
     // SAFETY: all zeroes is an empty message header.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -407,8 +457,7 @@ fn message(buffers: *mut libc::iovec, count: usize) -> libc::msghdr {
     message
 }
 
-fn poll_blocking(fd: RawFd, events: i16, timeout: Option<Duration>) -> io::Result<i16> {
-    let deadline = timeout.map(clock::after);
+fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
     loop {
         // Rounded up: a wait must not end early.
         let left_ms = deadline.map_or(-1, |deadline| {

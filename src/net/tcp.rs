@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::ToSocketAddrs;
-use crate::io_handle::{Direction, IoHandle};
+use crate::io_handle::{self, Direction, IoHandle};
 
 /// Connections that may wait to be accepted, as in std. For more, or for other options before
 /// `bind`, make the socket with `socket2` and convert it.
@@ -56,8 +56,8 @@ pub struct TcpStream {
 
 /// A listening TCP socket; [`std::net::TcpListener`] for coroutines.
 ///
-/// Several coroutines, on several workers, may accept from one listener: one is woken for each
-/// connection.
+/// Several coroutines, on several workers, may accept from one listener: each connection goes to
+/// one of them. Under epoll it may wake one on each worker; those who come too late wait on.
 ///
 /// ```
 /// use cosocket::net::{TcpListener, TcpStream};
@@ -102,6 +102,7 @@ impl TcpStream {
     /// The same in a coroutine and on a thread: the connection is begun without blocking and
     /// waited for like any readiness, so a timeout or a cancel just closes the socket.
     fn connect_to(address: &SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream> {
+        io_handle::begin_call()?;
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new_raw(Domain::for_address(*address), kind, Some(Protocol::TCP))?;
         let io = IoHandle::new(socket.into(), false);

@@ -130,7 +130,7 @@ pub fn listener() -> io::Result<()> {
     let (server, from): (TcpStream, SocketAddr) = clone.accept()?;
     assert_eq!(from, client.local_addr()?);
     assert_eq!(server.peer_addr()?, from);
-    let clients = [TcpStream::connect(address)?, TcpStream::connect(&address)?];
+    let clients = [TcpStream::connect(address)?, TcpStream::connect(address)?];
     let incoming: net::Incoming<'_> = listener.incoming();
     for (client, stream) in clients.iter().zip(incoming) {
         assert_eq!(stream?.peer_addr()?, client.local_addr()?);

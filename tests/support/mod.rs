@@ -102,6 +102,25 @@ pub fn assert_cancelled<T>(joined: thread::Result<T>) {
     }
 }
 
+/// Cancels a coroutine that is in `wait`, and checks that it was unwound, once.
+#[track_caller]
+pub fn assert_cancel_ends(wait: impl FnOnce() + 'static) {
+    let drops = Drops::default();
+    let counted = drops.counted();
+    let returned = Rc::new(Cell::new(false));
+    let flag = Rc::clone(&returned);
+    let handle = suspended(move || {
+        let _counted = counted;
+        wait();
+        flag.set(true);
+    });
+    assert!(!handle.is_finished(), "it does not wait");
+    handle.cancel();
+    assert_cancelled(handle.join());
+    assert_eq!(drops.count(), 1);
+    assert!(!returned.get());
+}
+
 /// The words of a panic.
 pub fn message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str);

@@ -63,7 +63,7 @@ impl<S: AsFd> Watched<S> {
     }
 
     fn register(&self, worker: &Worker) {
-        worker.epoll.register(self.fd(), self.source, false).unwrap();
+        worker.epoll.register(self.fd(), self.source).unwrap();
     }
 
     /// As a coroutine's read waits: after an attempt that had to. False if it should try again.
@@ -309,7 +309,7 @@ fn a_duplicate_keeps_a_registration_that_was_not_removed() {
     let worker = Worker::new();
     let (mine, mut theirs) = UnixStream::pair().unwrap();
     let source = Source::take();
-    worker.epoll.register(mine.as_raw_fd(), source, false).unwrap();
+    worker.epoll.register(mine.as_raw_fd(), source).unwrap();
     let duplicate = mine.try_clone().unwrap();
     worker.turn(Wait::Poll);
     drop(mine);
@@ -325,7 +325,7 @@ fn a_duplicate_is_silent_once_the_source_is_released() {
     let worker = Worker::new();
     let (mine, mut theirs) = UnixStream::pair().unwrap();
     let source = Source::take();
-    worker.epoll.register(mine.as_raw_fd(), source, false).unwrap();
+    worker.epoll.register(mine.as_raw_fd(), source).unwrap();
     let _duplicate = mine.try_clone().unwrap();
     worker.turn(Wait::Poll);
     source.release(mine.as_raw_fd());
@@ -385,7 +385,7 @@ fn a_shared_listener_tells_at_least_one_of_its_workers() {
     let snapshot = mine.source.read.snapshot();
     assert_eq!(mine.socket.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     for worker in &workers {
-        worker.epoll.register(mine.fd(), mine.source, true).unwrap();
+        worker.epoll.register(mine.fd(), mine.source).unwrap();
     }
     assert!(mine.source.read.park(snapshot, ALICE));
     let _client = TcpStream::connect(address).unwrap();
@@ -398,7 +398,7 @@ fn a_shared_listener_tells_at_least_one_of_its_workers() {
 fn a_regular_file_is_refused_with_the_kernel_s_own_error() {
     let worker = Worker::new();
     let file = Watched::new(std::fs::File::open("/proc/self/exe").unwrap());
-    let error = worker.epoll.register(file.fd(), file.source, false).unwrap_err();
+    let error = worker.epoll.register(file.fd(), file.source).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     assert!(!file.source.is_registered(worker.mailbox.index()));
 }
@@ -409,7 +409,7 @@ fn a_second_source_for_one_descriptor_is_refused() {
     let (mine, _theirs) = pair();
     mine.register(&worker);
     let second = Source::take();
-    let error = worker.epoll.register(mine.fd(), second, false).unwrap_err();
+    let error = worker.epoll.register(mine.fd(), second).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
     assert!(error.to_string().contains("duplicate it"));
     second.release(mine.fd());
@@ -607,7 +607,7 @@ fn a_used_up_quota_names_its_sysctl() {
         let worker = Worker::new();
         let (mine, _theirs) = pair();
         refuse(libc::SYS_epoll_ctl, libc::ENOSPC);
-        let error = worker.epoll.register(mine.fd(), mine.source, false).unwrap_err();
+        let error = worker.epoll.register(mine.fd(), mine.source).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
         assert!(error.to_string().contains("fs.epoll.max_user_watches"));
         assert!(!mine.source.is_registered(worker.mailbox.index()));

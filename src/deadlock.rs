@@ -1,0 +1,110 @@
+//! Telling a deadlock: every coroutine waits for another, and nothing from outside will come.
+//!
+//! ```text
+//!   worker: about to sleep, nothing pending that ends by itself (I/O, a timer, a pool job)
+//!           |-> fell_silent: the last one to say so looks round
+//!           |     all asleep, no pool job, coroutines live -> report once: each worker prints its own
+//!           `-> sleeps on; woke_up
+//! ```
+//!
+//! A thread of the program's own may still wake somebody, so with such threads about the report
+//! says "possible". The program goes on waiting, unless the builder asked for an abort.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::shared::Shared;
+use crate::worker::Worker;
+use crate::{blocking, dump};
+
+/// How many workers sleep with nothing left that could wake them.
+pub(crate) struct Silence {
+    workers: AtomicUsize,
+    reported: AtomicBool,
+    /// Threads blocked in `Runtime::run`; they wake nobody.
+    callers: AtomicUsize,
+    abort: bool,
+}
+
+impl Silence {
+    pub(crate) fn new(abort: bool) -> Silence {
+        Silence {
+            workers: AtomicUsize::new(0),
+            reported: AtomicBool::new(false),
+            callers: AtomicUsize::new(0),
+            abort,
+        }
+    }
+
+    /// A thread blocks until a coroutine is done, while `wait` runs.
+    pub(crate) fn while_blocked<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.callers.fetch_add(1, Ordering::SeqCst);
+        let result = wait();
+        self.callers.fetch_sub(1, Ordering::SeqCst);
+        result
+    }
+}
+
+impl Shared {
+    /// A worker found nothing to do and nothing that could end by itself. If that holds for all
+    /// of them while coroutines live, those wait for each other: say so, once.
+    pub(crate) fn fell_silent(&self) {
+        let silent = self.silence.workers.fetch_add(1, Ordering::SeqCst) + 1;
+        if silent < self.seats.len() || self.is_empty() || blocking::is_busy() {
+            return;
+        }
+        // Ours too: another worker may have rung us before it fell silent itself.
+        let all_sleep = self.seats.iter().all(|seat| seat.mailbox.is_asleep());
+        if !all_sleep || self.silence.reported.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let ours = self.seats.len() + self.silence.callers.load(Ordering::SeqCst);
+        let certain = blocking::counts().threads + ours >= dump::threads_of_process();
+        eprintln!(
+            "cosocket: {} coroutines wait for each other and nothing is left that could wake \
+             them: {}",
+            self.live(),
+            if certain { "deadlock" } else { "possible deadlock (another thread still may)" },
+        );
+        for seat in &self.seats {
+            seat.report.store(true, Ordering::SeqCst);
+        }
+        self.ring_all();
+    }
+
+    pub(crate) fn woke_up(&self) {
+        self.silence.workers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether the worker is to print its part of the deadlock report.
+    pub(crate) fn is_report_due(&self, index: usize) -> bool {
+        self.seats[index].report.load(Ordering::SeqCst)
+    }
+
+    /// The worker has printed. Aborts after the last one, where the builder asked for it.
+    pub(crate) fn reported(&self, index: usize) {
+        self.seats[index].report.store(false, Ordering::SeqCst);
+        let all = self.seats.iter().all(|seat| !seat.report.load(Ordering::SeqCst));
+        if self.silence.abort && all {
+            std::process::abort();
+        }
+    }
+}
+
+impl Worker {
+    /// Prints what this worker's coroutines wait for: its part of the deadlock report.
+    #[cold]
+    pub(crate) fn report_waits(&self) {
+        self.for_each_started(|block| {
+            // SAFETY: started and not finished, and ours.
+            let identity = unsafe { block.identity() };
+            eprintln!(
+                "cosocket:   {}, worker {}: waits for {}; spawned at {}",
+                dump::Title(identity),
+                self.index,
+                block.reason(),
+                identity.spawned_at,
+            );
+        });
+        self.runtime.reported(self.index);
+    }
+}

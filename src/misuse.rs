@@ -1,0 +1,101 @@
+//! Programs that must not compile, as doctests: each would be unsound if it did.
+//!
+//! A coroutine that outlives what it borrows:
+//!
+//! ```compile_fail,E0373
+//! let text = String::from("short-lived");
+//! cosocket::thread::spawn(|| println!("{}", &text));
+//! ```
+//!
+//! ```compile_fail,E0373
+//! let number = 5;
+//! cosocket::thread::spawn(|| number + 1);
+//! ```
+//!
+//! A closure or a result that must stay on its thread, on a worker that anybody may choose:
+//!
+//! ```compile_fail,E0277
+//! let shared = std::rc::Rc::new(5);
+//! cosocket::thread::spawn(move || *shared);
+//! ```
+//!
+//! ```compile_fail,E0277
+//! cosocket::thread::spawn(|| std::rc::Rc::new(5));
+//! ```
+//!
+//! ```compile_fail,E0277
+//! let shared = std::rc::Rc::new(5);
+//! cosocket::run(move || *shared);
+//! ```
+//!
+//! ```compile_fail,E0277
+//! let shared = std::rc::Rc::new(5);
+//! cosocket::thread::scope(|scope| {
+//!     scope.spawn(|| *shared);
+//! });
+//! ```
+//!
+//! A local handle on another thread:
+//!
+//! ```compile_fail,E0277
+//! fn needs_send<T: Send>(_: T) {}
+//! cosocket::run(|| needs_send(cosocket::spawn_local(|| ())));
+//! ```
+//!
+//! ```compile_fail,E0277
+//! fn needs_sync<T: Sync>(_: &T) {}
+//! cosocket::run(|| needs_sync(&cosocket::spawn_local(|| ())));
+//! ```
+//!
+//! A local coroutine that borrows:
+//!
+//! ```compile_fail,E0373
+//! cosocket::run(|| {
+//!     let text = String::from("short-lived");
+//!     cosocket::spawn_local(|| println!("{}", &text));
+//! });
+//! ```
+//!
+//! A scope whose coroutines, handles or borrows get out of it:
+//!
+//! ```compile_fail,E0521
+//! let mut kept = None;
+//! cosocket::thread::scope(|scope| kept = Some(scope.spawn(|| ())));
+//! ```
+//!
+//! ```compile_fail,E0521
+//! let mut kept = None;
+//! cosocket::thread::scope(|scope| kept = Some(scope));
+//! ```
+//!
+//! ```compile_fail,E0373
+//! cosocket::thread::scope(|scope| {
+//!     let inside = 5;
+//!     scope.spawn(|| inside + 1);
+//! });
+//! ```
+//!
+//! ```compile_fail,E0499
+//! let mut number = 5;
+//! cosocket::thread::scope(|scope| {
+//!     scope.spawn(|| number += 1);
+//!     scope.spawn(|| number += 1);
+//! });
+//! ```
+//!
+//! ```compile_fail,E0506
+//! let mut number = 5;
+//! cosocket::thread::scope(|scope| {
+//!     scope.spawn(|| println!("{number}"));
+//!     number += 1;
+//! });
+//! ```
+//!
+//! A reference to a coroutine-local that outlives the coroutine:
+//!
+//! ```compile_fail
+//! cosocket::coroutine_local! {
+//!     static LIST: Vec<u32> = vec![1];
+//! }
+//! let escaped: &'static Vec<u32> = cosocket::run(|| LIST.with(|list| list));
+//! ```

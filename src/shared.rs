@@ -1,0 +1,256 @@
+//! What the workers of a runtime share, and where new coroutines are placed.
+//!
+//! ```text
+//!   spawn --> another worker has far fewer --------------------> its inbox
+//!         --> nobody unstarted waits here ---------------------> here
+//!         --> else, for it may compute for long: the surplus --> whoever has time, unless that
+//!                                                                one has far more than another
+//! ```
+//!
+//! A coroutine that has started never moves, so its place decides for its life: live coroutines
+//! are what is kept level.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::Location;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned};
+use crate::deadlock::Silence;
+use crate::mailbox::Mailbox;
+use crate::metrics::Counters;
+use crate::stack::StackPool;
+use crate::worker::Worker;
+use crate::{blocks, current, registry};
+
+/// A worker whose live coroutines exceed another's by this many and by an eighth gives new ones
+/// away. The margin keeps a handful of short-lived coroutines where their data is warm; the
+/// eighth keeps thousands of long-lived ones level.
+const PLACEMENT_MARGIN: usize = 4;
+
+/// What the workers and handles of one runtime share.
+pub(crate) struct Shared {
+    pub(crate) seats: Box<[Seat]>,
+    pub(crate) stacks: Arc<StackPool>,
+    /// Unstarted closures that any worker may take.
+    surplus: Mutex<VecDeque<Unstarted>>,
+    surplus_len: AtomicUsize,
+    /// Spawned and not finished.
+    live: AtomicUsize,
+    stopping: AtomicBool,
+    pub(crate) silence: Silence,
+    pub(crate) measures_stacks: bool,
+}
+
+/// What others may know of a worker.
+pub(crate) struct Seat {
+    pub(crate) mailbox: &'static Mailbox,
+    pub(crate) counters: Arc<Counters>,
+    /// Coroutines placed here and not finished.
+    load: AtomicUsize,
+    /// It is to print its part of the deadlock report.
+    pub(crate) report: AtomicBool,
+}
+
+struct Unstarted(&'static Coroutine);
+
+impl Shared {
+    pub(crate) fn new(
+        seats: Box<[Seat]>,
+        stacks: StackPool,
+        measures_stacks: bool,
+        silence: Silence,
+    ) -> Shared {
+        Shared {
+            seats,
+            stacks: Arc::new(stacks),
+            surplus: Mutex::new(VecDeque::new()),
+            surplus_len: AtomicUsize::new(0),
+            live: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            silence,
+            measures_stacks,
+        }
+    }
+
+    /// How many coroutines are spawned and not finished.
+    pub(crate) fn live(&self) -> usize {
+        self.live.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live() == 0
+    }
+
+    /// A coroutine of worker `index` is over.
+    pub(crate) fn one_less(&self, index: usize) {
+        self.seats[index].load.fetch_sub(1, Ordering::Relaxed);
+        if self.live.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_stopping() {
+            self.ring_all();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.ring_all();
+    }
+
+    pub(crate) fn ring_all(&self) {
+        self.seats.iter().for_each(|seat| seat.mailbox.ring());
+    }
+
+    pub(crate) fn has_surplus(&self) -> bool {
+        self.surplus_len.load(Ordering::SeqCst) != 0
+    }
+
+    /// An unstarted closure for a worker that has none of its own. One that has its share of
+    /// coroutines passes on what it finds: else the first to wake would get all that only park.
+    pub(crate) fn take_surplus(&self, worker: &Worker) -> Option<&'static Coroutine> {
+        while self.has_surplus() {
+            let mut surplus = self.surplus.lock().unwrap_or_else(PoisonError::into_inner);
+            let Unstarted(block) = surplus.pop_front()?;
+            self.surplus_len.store(surplus.len(), Ordering::SeqCst);
+            drop(surplus);
+            if let Some(other) = self.much_lighter(worker.index) {
+                self.place_on(other, block);
+                continue;
+            }
+            self.seats[worker.index].load.fetch_add(1, Ordering::Relaxed);
+            block.home.store(worker.mailbox.index() as u32, Ordering::Release);
+            return Some(block);
+        }
+        None
+    }
+
+    /// Publishes a coroutine: here, on another worker, or for whoever has time.
+    fn place(&self, block: &'static Coroutine, here_only: bool) {
+        self.live.fetch_add(1, Ordering::SeqCst);
+        match current::worker().filter(|worker| ptr::eq(&*worker.runtime, self)) {
+            Some(worker) if here_only || self.seats.len() == 1 => self.place_here(worker, block),
+            Some(worker) => self.place_from(worker, block),
+            None => self.place_on(self.lightest(0), block),
+        }
+    }
+
+    fn place_from(&self, worker: &Worker, block: &'static Coroutine) {
+        if let Some(other) = self.much_lighter(worker.index) {
+            self.place_on(other, block);
+        } else if worker.fresh.is_empty() {
+            self.place_here(worker, block);
+        } else {
+            // One waits here already, and this coroutine may compute for long: let others help.
+            let mut surplus = self.surplus.lock().unwrap_or_else(PoisonError::into_inner);
+            surplus.push_back(Unstarted(block));
+            self.surplus_len.store(surplus.len(), Ordering::SeqCst);
+            drop(surplus);
+            worker.wake_one_sleeper();
+        }
+    }
+
+    fn place_here(&self, worker: &Worker, block: &'static Coroutine) {
+        self.seats[worker.index].load.fetch_add(1, Ordering::Relaxed);
+        block.home.store(worker.mailbox.index() as u32, Ordering::Release);
+        worker.fresh.push(block);
+    }
+
+    fn place_on(&self, index: usize, block: &'static Coroutine) {
+        let seat = &self.seats[index];
+        seat.load.fetch_add(1, Ordering::Relaxed);
+        block.home.store(seat.mailbox.index() as u32, Ordering::Release);
+        // SAFETY: never freed, and published to nobody else: an unstarted block is linked by whoever
+        // places it, and by nobody who signals it.
+        unsafe { seat.mailbox.push(ptr::NonNull::from(&block.signals)) };
+    }
+
+    fn load(&self, index: usize) -> usize {
+        self.seats[index].load.load(Ordering::Relaxed)
+    }
+
+    /// The lightest worker, if `index` carries so much more that it is to get what is new.
+    fn much_lighter(&self, index: usize) -> Option<usize> {
+        let lightest = self.lightest(index);
+        let there = self.load(lightest);
+        (self.load(index) > there + PLACEMENT_MARGIN.max(there / 8)).then_some(lightest)
+    }
+
+    /// The worker with the fewest live coroutines; of equals, `start` or the next after it.
+    fn lightest(&self, start: usize) -> usize {
+        let count = self.seats.len();
+        let order = (0..count).map(|step| (start + step) % count);
+        order.min_by_key(|&index| self.load(index)).expect("a runtime has workers")
+    }
+
+    /// Spawns a closure. The lifetimes and `Send` are the caller's to vouch for.
+    ///
+    /// # Safety
+    ///
+    /// Whatever `closure` and `T` borrow must live until the coroutine is done; unless both are
+    /// `Send`, `options.here_only` must be set and the handle must not leave this thread.
+    pub(crate) unsafe fn spawn<'a, F, T, K>(
+        &self,
+        options: Options,
+        closure: F,
+        kept: K,
+    ) -> io::Result<Arc<dyn Outcome<T> + 'a>>
+    where
+        F: FnOnce() -> T + 'a,
+        T: 'a,
+        K: Kept + 'a,
+    {
+        let worker = current::worker().filter(|worker| ptr::eq(&*worker.runtime, self));
+        let reserved = match worker {
+            Some(worker) => worker.reserve(options.stack_size)?,
+            None => self.stacks.reserve(options.stack_size)?,
+        };
+        let block = worker.map_or_else(blocks::take, |worker| worker.blocks.take());
+        let packet = Packet::new(closure, kept, options.name, options.spawned_at, block);
+        let packet = Arc::new(packet);
+        let spawned: Arc<dyn Spawned + 'a> = packet.clone();
+        // SAFETY: the caller keeps what is borrowed alive until the coroutine is done, and it
+        // lets go of the packet's content before that.
+        let spawned: Arc<dyn Spawned> = unsafe { std::mem::transmute(spawned) };
+        // SAFETY: a block just taken is vacant.
+        unsafe { block.furnish(spawned, reserved) };
+        self.place(block, options.here_only);
+        Ok(packet)
+    }
+}
+
+/// How to spawn.
+pub(crate) struct Options {
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) spawned_at: &'static Location<'static>,
+    pub(crate) here_only: bool,
+}
+
+impl Options {
+    #[track_caller]
+    pub(crate) fn new() -> Options {
+        let spawned_at = Location::caller();
+        Options { name: None, stack_size: None, spawned_at, here_only: false }
+    }
+}
+
+impl Seat {
+    pub(crate) fn new() -> io::Result<Seat> {
+        Ok(Seat {
+            mailbox: registry::claim()?,
+            counters: Arc::default(),
+            load: AtomicUsize::new(0),
+            report: AtomicBool::new(false),
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        registry::give_back(self.mailbox);
+    }
+}

@@ -1,0 +1,96 @@
+//! Whose unwind it is: a count of panics for each thread, and many coroutines on it.
+//!
+//! std counts panics a thread, so the count is looked at each time a coroutine goes on. If there
+//! was none, a panic that is counted later is its own; it gets a mark when it gives way, or when
+//! a cancel unwinds it. If there was one, somebody else is parked in mid-unwind, and only the
+//! mark counts, until no panic is left on the thread (erring on the side that never raises a
+//! second panic). What cannot be told is a panic of its own that begins meanwhile: such a
+//! coroutine is taken to be healthy, and a cancel that comes while its destructors wait would
+//! end the process, like any panic there.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use crate::coroutine::Coroutine;
+use crate::current;
+use crate::worker::Worker;
+
+/// What a worker knows of the unwinds on its thread.
+#[derive(Default)]
+pub(crate) struct Unwinds {
+    /// std counted a panic on this thread when the current coroutine last went on: from then on
+    /// the count says nothing about it.
+    foreign: Cell<bool>,
+    /// Somebody gave way who is taken to unwind by its mark alone, which may be out of date: its
+    /// cancel is held back, and delivered when no panic is counted any more.
+    doubted: Cell<bool>,
+}
+
+impl Worker {
+    /// `me` is about to give way: if it unwinds, it keeps that in mind.
+    #[inline]
+    pub(crate) fn note_unwind(&self, me: &Coroutine) {
+        if std::thread::panicking() {
+            if !self.unwinds.foreign.get() {
+                me.unwinding.set(true);
+            } else if me.unwinding.get() {
+                self.unwinds.doubted.set(true);
+            }
+        }
+    }
+
+    /// `me` goes on, or starts: if std counts a panic on this thread now, and `me` has not kept
+    /// one in mind, it is another coroutine's.
+    #[inline]
+    pub(crate) fn notice_unwinds(&self, me: &Coroutine) {
+        let panicking = std::thread::panicking();
+        self.unwinds.foreign.set(panicking);
+        if !panicking {
+            me.unwinding.set(false);
+        }
+    }
+
+    /// Whether the current coroutine unwinds; see the module.
+    pub(crate) fn is_unwinding(&self) -> bool {
+        std::thread::panicking() && (!self.unwinds.foreign.get() || self.current().unwinding.get())
+    }
+
+    /// Once no panic is counted any more: wakes those whose cancel was held back for one.
+    pub(crate) fn settle_doubts(&self) {
+        if self.unwinds.doubted.get() && !std::thread::panicking() {
+            self.unwinds.doubted.set(false);
+            self.wake_cancelled();
+        }
+    }
+
+    /// Wakes those whose cancel waited for an unwind on this thread to end.
+    #[cold]
+    fn wake_cancelled(&self) {
+        self.for_each_started(|block| {
+            if block.signals.is_cancelled() {
+                self.make_ready(block);
+            }
+        });
+    }
+}
+
+/// Unwinds the current coroutine, past the panic hook, and marks it: `is_unwinding` asks for the
+/// mark while another coroutine is parked in mid-unwind on this thread.
+pub(crate) fn unwind(payload: Box<dyn Any + Send>) -> ! {
+    if let Some(worker) = current::worker() {
+        worker.current().unwinding.set(true);
+    }
+    resume_unwind(payload)
+}
+
+/// `catch_unwind` that gives the coroutine back the mark which it had before `f`.
+pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let mark = current::worker().map(|worker| &worker.current().unwinding);
+    let before = mark.is_some_and(Cell::get);
+    let result = catch_unwind(AssertUnwindSafe(f));
+    if let Some(mark) = mark {
+        mark.set(before);
+    }
+    result
+}
