@@ -117,7 +117,7 @@ pub fn stream_io() -> io::Result<()> {
     Ok(())
 }
 
-#[allow(deprecated)]
+#[allow(deprecated, clippy::needless_borrows_for_generic_args)]
 pub fn listener() -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address: SocketAddr = listener.local_addr()?;
@@ -143,6 +143,7 @@ pub fn listener() -> io::Result<()> {
 }
 
 /// std's twelve implementations, through the calls that take them.
+#[allow(clippy::needless_borrows_for_generic_args)]
 pub fn addresses() -> io::Result<()> {
     fn reach(address: impl ToSocketAddrs) -> io::Result<()> {
         TcpStream::connect(address).map(drop)
