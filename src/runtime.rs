@@ -12,6 +12,7 @@ use crate::driver::{Choice, Driver};
 use crate::metrics::Metrics;
 use crate::shared::{Options, Seat, Shared};
 use crate::stack::StackPool;
+use crate::unwind::abort_on_panic;
 use crate::wait::Shield;
 use crate::worker::Worker;
 use crate::{current, overflow};
@@ -211,9 +212,7 @@ impl Runtime {
             let _ = started.send(Ok(driver.describe()));
             drop(started);
             let worker = Worker::new(index, Arc::clone(&shared), driver);
-            let bomb = AbortOnPanic;
-            worker.run();
-            std::mem::forget(bomb);
+            abort_on_panic(|| worker.run());
             drop(worker);
             drop(signal_stack);
         })?;
@@ -366,14 +365,5 @@ fn workers_from_environment() -> io::Result<usize> {
             let message = format!("COSOCKET_WORKERS is {text:?}; it takes a number from 1 to 256");
             io::Error::new(io::ErrorKind::InvalidInput, message)
         }),
-    }
-}
-
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        eprintln!("cosocket: the scheduler panicked; this is a bug in cosocket. Aborting.");
-        std::process::abort();
     }
 }

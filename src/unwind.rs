@@ -94,3 +94,23 @@ pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
     }
     result
 }
+
+/// Runs `f`, in which a panic is a bug of ours and may not unwind: into a coroutine that did
+/// nothing wrong, or past a frame that the kernel still writes to.
+#[inline(always)]
+pub(crate) fn abort_on_panic<T>(f: impl FnOnce() -> T) -> T {
+    let bomb = Bomb;
+    let value = f();
+    std::mem::forget(bomb);
+    value
+}
+
+struct Bomb;
+
+impl Drop for Bomb {
+    #[cold]
+    fn drop(&mut self) {
+        eprintln!("cosocket: the scheduler panicked; this is a bug in cosocket. Aborting.");
+        std::process::abort();
+    }
+}

@@ -35,7 +35,7 @@ use crate::registry;
 use crate::shared::Shared;
 use crate::stack::{Reserved, StackCache, Warm};
 use crate::timer::Wheel;
-use crate::unwind::Unwinds;
+use crate::unwind::{Unwinds, abort_on_panic};
 use crate::wait::Reason;
 
 /// Switches between two turns of the driver. At some 2 to 10 µs of kernel work a switch in a
@@ -184,7 +184,8 @@ impl Worker {
 
     fn give_way(&self, me: &'static Coroutine) {
         self.note_unwind(me);
-        self.give_way_to_next(me);
+        // What runs on this stack until the switch, and after it, is the scheduler.
+        abort_on_panic(|| self.give_way_to_next(me));
         self.notice_unwinds(me);
     }
 

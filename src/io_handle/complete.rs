@@ -24,6 +24,7 @@ use super::{Call, Direction, Half, IoHandle, Op, ended};
 use crate::driver::epoll::Epoll;
 use crate::driver::source::Source;
 use crate::driver::uring::{Uring, more_is_waiting};
+use crate::unwind::abort_on_panic;
 use crate::wait::{self, Kind, Reason, Signal};
 
 /// How long a cancelled ring operation may take to end before it is cancelled again.
@@ -79,24 +80,26 @@ impl IoHandle {
         let deadline = call.deadline();
         let mut stopped: Option<Signal> = None;
         loop {
-            // SAFETY: the slot is the coroutine's own and idle; the pointers are the caller's,
-            // and nothing below leaves before the slot is done.
-            unsafe { ring.start(slot, op) };
-            while !slot.is_done() {
-                let signal = match stopped {
-                    None => wait::suspend(call.worker, reason, deadline, false),
-                    // Some kernels miss a cancel that comes while an operation is being looked at.
-                    Some(_) => {
-                        let again = call.worker.after(CANCEL_AGAIN_AFTER);
-                        wait::suspend(call.worker, reason, Some(again), true)
+            abort_on_panic(|| {
+                // SAFETY: the slot is the coroutine's own and idle; the pointers are the
+                // caller's, and nothing leaves this closure before the slot is done.
+                unsafe { ring.start(slot, op) };
+                while !slot.is_done() {
+                    let signal = match stopped {
+                        None => wait::suspend(call.worker, reason, deadline, false),
+                        // Some kernels miss a cancel that comes while they look at an operation.
+                        Some(_) => {
+                            let again = call.worker.after(CANCEL_AGAIN_AFTER);
+                            wait::suspend(call.worker, reason, Some(again), true)
+                        }
+                    };
+                    if signal != Signal::Wake && !slot.is_done() {
+                        stopped = stopped.or(Some(signal));
+                        // SAFETY: the slot's operation is in flight.
+                        unsafe { ring.cancel(slot) };
                     }
-                };
-                if signal != Signal::Wake && !slot.is_done() {
-                    stopped = stopped.or(Some(signal));
-                    // SAFETY: the slot's operation is in flight.
-                    unsafe { ring.cancel(slot) };
                 }
-            }
+            });
             let ended_with = slot.take().expect("done");
             let result = ended_with.result;
             match -result {
