@@ -4,7 +4,7 @@
 mod socket_util;
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
 use cosocket::net::{TcpListener, TcpStream};
@@ -243,5 +243,22 @@ fn a_polling_loop_lets_its_peer_run() {
         };
         assert_eq!(count, 1);
         writer.join().unwrap();
+    });
+}
+
+/// The ring answered EAGAIN for ever to a read whose socket had been made non-blocking through a
+/// duplicate that we know nothing of: the worker spun.
+#[test]
+fn a_mode_set_through_a_foreign_duplicate_ends_the_wait() {
+    cosocket::run(|| {
+        let (near, _far) = pair();
+        // Its mode is asked for before the duplicate changes it.
+        assert_eq!(near.read_timeout().unwrap(), None);
+        near.set_read_timeout(None).unwrap();
+        let duplicate = near.as_fd().try_clone_to_owned().unwrap();
+        socket2::SockRef::from(&duplicate).set_nonblocking(true).unwrap();
+        near.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let error = (&near).read(&mut [0]).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
     });
 }

@@ -112,7 +112,7 @@ impl IoHandle {
             if let Some(signal) = stopped {
                 return Err(ended(signal));
             }
-            if -result == libc::EAGAIN && self.mode.is_nonblocking(self.fd.as_fd()) {
+            if -result == libc::EAGAIN && self.mode.became_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
         }

@@ -113,7 +113,7 @@ impl IoHandle {
     /// Receives into `buffer`, which the kernel may write to until this returns.
     pub(crate) fn recv(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
         if buffer.is_empty() {
-            return Ok(0);
+            return begin_call().map(|()| 0);
         }
         let (fd, len) = (self.fd.as_raw_fd(), buffer.len());
         let op = Op::Recv { fd, buffer: buffer.as_mut_ptr(), len, flags };

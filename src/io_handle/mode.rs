@@ -51,6 +51,16 @@ impl Mode {
         self.nonblocking.load(Ordering::Relaxed)
     }
 
+    /// As `is_nonblocking`, where the kernel has just behaved like it: somebody may have set the
+    /// flag through a descriptor that we know nothing of.
+    #[cold]
+    pub(crate) fn became_nonblocking(&self, fd: BorrowedFd<'_>) -> bool {
+        if !self.is_nonblocking(fd) && !self.is_borrowed_nonblocking() {
+            self.nonblocking.store(kernel_is_nonblocking(fd), Ordering::Relaxed);
+        }
+        self.nonblocking.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set_nonblocking(&self, fd: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> {
         self.learn(fd);
         SockRef::from(&fd).set_nonblocking(nonblocking)?;
@@ -128,9 +138,7 @@ impl Mode {
     #[cold]
     fn learn_from_kernel(&self, fd: BorrowedFd<'_>) {
         // What cannot be asked (not a socket, say) is left at std's defaults.
-        // SAFETY: a plain query of a descriptor that is open.
-        let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
-        self.nonblocking.store(flags >= 0 && flags & libc::O_NONBLOCK != 0, Ordering::Relaxed);
+        self.nonblocking.store(kernel_is_nonblocking(fd), Ordering::Relaxed);
         let socket = SockRef::from(&fd);
         let timeouts =
             [(Direction::Read, socket.read_timeout()), (Direction::Write, socket.write_timeout())];
@@ -147,4 +155,10 @@ impl Mode {
             Direction::Write => &self.write_timeout_ns,
         }
     }
+}
+
+fn kernel_is_nonblocking(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: a plain query of a descriptor that is open.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_NONBLOCK != 0
 }

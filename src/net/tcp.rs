@@ -56,6 +56,9 @@ pub struct TcpStream {
 
 /// A listening TCP socket; [`std::net::TcpListener`] for coroutines.
 ///
+/// While a coroutine has accepted from it, the socket is in non-blocking mode behind the scenes:
+/// what borrows the descriptor ([`AsFd`]) and makes a duplicate sees that; conversions undo it.
+///
 /// Several coroutines, on several workers, may accept from one listener: each connection goes to
 /// one of them. Under epoll it may wake one on each worker; those who come too late wait on.
 ///
@@ -110,9 +113,12 @@ impl TcpStream {
         match socket.connect(&SockAddr::from(*address)) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
-                io.wait_ready(libc::POLLOUT, timeout)?;
+                let ready = io.wait_ready(libc::POLLOUT, timeout)?;
                 if let Some(error) = socket.take_error()? {
                     return Err(error);
+                }
+                if ready & (libc::POLLERR | libc::POLLHUP) != 0 {
+                    return Err(io::Error::other("the connection ended while it was made"));
                 }
             }
             Err(error) => return Err(error),
