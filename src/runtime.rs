@@ -348,10 +348,16 @@ where
 /// The runtime for spawns from the calling thread: its own in a coroutine, else the global one.
 pub(crate) fn here() -> io::Result<Arc<Shared>> {
     static GLOBAL: OnceLock<Result<Runtime, String>> = OnceLock::new();
+    static PROCESS: OnceLock<u32> = OnceLock::new();
     if let Some(worker) = current::worker() {
         return Ok(Arc::clone(&worker.runtime));
     }
     let global = GLOBAL.get_or_init(|| Builder::new().build().map_err(|e| e.to_string()));
+    if *PROCESS.get_or_init(std::process::id) != std::process::id() {
+        let message = "the global runtime is the parent process's, and a forked child has none of \
+                       its threads; use `cosocket::run` there, or exec";
+        return Err(io::Error::other(message));
+    }
     match global {
         Ok(runtime) => Ok(Arc::clone(&runtime.shared)),
         Err(error) => Err(io::Error::other(format!("the global runtime did not start: {error}"))),

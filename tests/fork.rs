@@ -216,3 +216,17 @@ fn a_child_of_the_owner_of_a_runtime_exits_without_harm() {
         assert_eq!(reader.join().unwrap(), 1);
     });
 }
+
+/// A spawn in the child was queued to the parent's workers, and its `join` waited for ever.
+#[test]
+fn a_child_cannot_spawn_on_its_parent_s_global_runtime() {
+    child::passes("a_child_cannot_spawn_on_its_parent_s_global_runtime", || {
+        cosocket::spawn(|| ()).join().unwrap();
+        let child = fork(|| {
+            let error = cosocket::thread::Builder::new().spawn(|| ()).unwrap_err();
+            if error.to_string().contains("cosocket::run") { 7 } else { 1 }
+        });
+        reap(child, 7);
+        cosocket::spawn(|| ()).join().unwrap();
+    });
+}
