@@ -45,6 +45,9 @@ impl LoopFiber {
             }
         };
         assert_eq!(status, 0, "the bounds of this thread's stack");
+        // While a coroutine runs, its stack is taken for the thread's only one.
+        // SAFETY: the stack stays until the fiber, which lies on it, is dropped.
+        unsafe { __lsan_register_root_region(bottom, bytes) };
         LoopFiber { bottom, bytes, fake_stack: Cell::new(ptr::null_mut()) }
     }
 
@@ -76,6 +79,13 @@ impl LoopFiber {
     }
 }
 
+impl Drop for LoopFiber {
+    fn drop(&mut self) {
+        // SAFETY: registered when it was made.
+        unsafe { __lsan_unregister_root_region(self.bottom, self.bytes) };
+    }
+}
+
 /// Whoever owns `fake_stack` is about to switch to the coroutine `next`.
 #[inline(always)]
 pub(crate) fn leave(fake_stack: &Cell<*mut c_void>, next: &Coroutine) {
@@ -102,18 +112,27 @@ pub(crate) fn arrive_first() {
     }
 }
 
-/// Forbids the use of what the last coroutine left on `stack`: a pointer that still leads there,
-/// say from a list of waiters, is a bug of ours.
-pub(crate) fn retire(stack: &Stack) {
+/// A coroutine is about to start on `stack`. Allows what `retire` forbade, and what the last
+/// coroutine's outermost frames did: those never returned. All the others did, or were unwound,
+/// and are forgotten. From here on what its frames own is no leak.
+pub(crate) fn renew(stack: &Stack) {
+    let (bottom, bytes) = bounds_of(stack);
     // SAFETY: only what the sanitizer thinks of the memory changes; nobody runs on it.
-    unsafe { __asan_poison_memory_region(outermost(stack), OUTERMOST_BYTES) };
+    unsafe {
+        __asan_unpoison_memory_region(outermost(stack), OUTERMOST_BYTES);
+        __lsan_register_root_region(bottom, bytes);
+    }
 }
 
-/// Allows what `retire` forbade, and what the last coroutine's outermost frames did: those never
-/// returned. All the others did, or were unwound, and are forgotten.
-pub(crate) fn renew(stack: &Stack) {
-    // SAFETY: as in `retire`.
-    unsafe { __asan_unpoison_memory_region(outermost(stack), OUTERMOST_BYTES) };
+/// The coroutine on `stack` is over. Forbids the use of what it left there: a pointer that still
+/// leads there, say from a list of waiters, is a bug of ours.
+pub(crate) fn retire(stack: &Stack) {
+    let (bottom, bytes) = bounds_of(stack);
+    // SAFETY: as in `renew`, which registered the region.
+    unsafe {
+        __lsan_unregister_root_region(bottom, bytes);
+        __asan_poison_memory_region(outermost(stack), OUTERMOST_BYTES);
+    }
 }
 
 /// As much as the smallest stack has. More would cost: the sanitizer's own memory is touched.
@@ -128,6 +147,10 @@ fn bounds(coroutine: &Coroutine) -> (*const c_void, usize) {
     let Frames::Stack(stack) = (unsafe { &*coroutine.frames.get() }) else {
         unreachable!("a coroutine that runs has a stack");
     };
+    bounds_of(stack)
+}
+
+fn bounds_of(stack: &Stack) -> (*const c_void, usize) {
     (stack.bottom().cast(), stack.top().addr() - stack.bottom().addr())
 }
 
@@ -144,4 +167,6 @@ unsafe extern "C" {
     );
     fn __asan_poison_memory_region(start: *const c_void, bytes: usize);
     fn __asan_unpoison_memory_region(start: *const c_void, bytes: usize);
+    fn __lsan_register_root_region(start: *const c_void, bytes: usize);
+    fn __lsan_unregister_root_region(start: *const c_void, bytes: usize);
 }

@@ -221,6 +221,7 @@ fn a_runtime_without_descriptors() {
 
 /// No address space for stacks: `spawn` says so and what to do, and whoever runs goes on.
 #[test]
+#[cfg_attr(cosocket_asan, ignore = "the sanitizer needs address space of its own")]
 fn no_address_space_for_stacks() {
     child::passes("no_address_space_for_stacks", || {
         let runtime = Builder::new().build().unwrap();

@@ -12,15 +12,17 @@ use cosocket::thread;
 
 const CHILD: &str = "COSOCKET_TEST_CHILD";
 
-/// Runs `body` in a child process, as a coroutine among others that come and go.
+/// Runs `body` in a child process, as a coroutine with a companion to switch to.
 fn run(test: &str, use_after_return: bool, body: fn()) -> Output {
     if std::env::var(CHILD).is_ok_and(|name| name == test) {
         cosocket::run(|| {
-            let planted = thread::spawn(body);
-            (0..3)
-                .map(|_| thread::spawn(thread::yield_now))
-                .for_each(|other| other.join().unwrap());
-            let _ = planted.join();
+            let companion = cosocket::spawn_local(|| {
+                loop {
+                    thread::yield_now();
+                }
+            });
+            let _ = cosocket::spawn_local(body).join();
+            companion.cancel();
         });
         std::process::exit(0);
     }
@@ -106,7 +108,6 @@ fn use_of_a_finished_coroutines_frame_is_found() {
             black_box(local.as_ptr())
         });
         let planted = other.join().unwrap();
-        thread::yield_now();
         black_box(read(planted));
     });
     assert_found(&report, "use-after-poison", "sanitizer::read");
