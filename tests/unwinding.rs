@@ -476,7 +476,7 @@ fn a_cancel_spares_one_who_panicked_while_another_was_parked_in_mid_unwind() {
             thread::sleep(Duration::from_millis(10));
             coroutines.iter().for_each(|coroutine| coroutine.cancel());
             for coroutine in coroutines {
-                let payload = coroutine.join().map(|()| ()).unwrap_err();
+                let payload = coroutine.join().unwrap_err();
                 assert_eq!(payload.downcast_ref::<&str>(), Some(&"on purpose"));
             }
         });
