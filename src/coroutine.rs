@@ -80,6 +80,8 @@ pub(crate) struct Coroutine {
     pub(crate) shield: Cell<u16>,
     /// The park token, where this very worker left it; from elsewhere it comes by `signals`.
     pub(crate) unparked: Cell<bool>,
+    /// Has panicked, and no wait has shown since that it does not unwind.
+    pub(crate) panicked: Cell<bool>,
     /// The index of the worker it runs on, or `NOWHERE`. Written before the block is published
     /// or started.
     pub(crate) home: AtomicU32,
@@ -107,6 +109,7 @@ impl Coroutine {
             stage: Cell::new(Stage::Finished),
             timed_out: Cell::new(false),
             unwinding: Cell::new(false),
+            panicked: Cell::new(false),
             reason_kind: Cell::new(Kind::None),
             reason_fd: Cell::new(-1),
             shield: Cell::new(0),
@@ -133,6 +136,7 @@ impl Coroutine {
         debug_assert!(self.locals.get().is_null(), "the last coroutine's locals");
         self.stage.set(Stage::Unstarted);
         self.unwinding.set(false);
+        self.panicked.set(false);
         self.shield.set(0);
         self.unparked.set(false);
         self.deadline.set(NEVER);

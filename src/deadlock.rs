@@ -22,6 +22,8 @@ pub(crate) struct Silence {
     reported: AtomicBool,
     /// Threads blocked in `Runtime::run`; they wake nobody.
     callers: AtomicUsize,
+    /// Threads that are publishing a coroutine.
+    placing: AtomicUsize,
     abort: bool,
 }
 
@@ -31,6 +33,7 @@ impl Silence {
             workers: AtomicUsize::new(0),
             reported: AtomicBool::new(false),
             callers: AtomicUsize::new(0),
+            placing: AtomicUsize::new(0),
             abort,
         }
     }
@@ -44,12 +47,35 @@ impl Silence {
     }
 }
 
+/// A coroutine is being published, until this is dropped.
+pub(crate) struct Placing<'a>(&'a Shared);
+
+impl Drop for Placing<'_> {
+    fn drop(&mut self) {
+        self.0.silence.placing.fetch_sub(1, Ordering::SeqCst);
+        // Whoever was the last to fall silent meanwhile has left it at that: let it look again.
+        if self.0.silence.workers.load(Ordering::SeqCst) == self.0.seats.len() {
+            self.0.seats[0].mailbox.ring();
+        }
+    }
+}
+
 impl Shared {
+    pub(crate) fn while_placing(&self) -> Placing<'_> {
+        self.silence.placing.fetch_add(1, Ordering::SeqCst);
+        Placing(self)
+    }
+
     /// A worker found nothing to do and nothing that could end by itself. If that holds for all
     /// of them while coroutines live, those wait for each other: say so, once.
     pub(crate) fn fell_silent(&self) {
         let silent = self.silence.workers.fetch_add(1, Ordering::SeqCst) + 1;
         if silent < self.seats.len() || self.is_empty() || blocking::is_busy() {
+            return;
+        }
+        // Looked at after the living were counted: one who is being placed is seen here, or is in
+        // a queue, whose worker was rung.
+        if self.silence.placing.load(Ordering::SeqCst) > 0 {
             return;
         }
         // Ours too: another worker may have rung us before it fell silent itself.

@@ -12,7 +12,7 @@ use crate::driver::{Choice, Driver};
 use crate::metrics::Metrics;
 use crate::shared::{Options, Seat, Shared};
 use crate::stack::StackPool;
-use crate::unwind::abort_on_panic;
+use crate::unwind::{abort_on_panic, watch_panics};
 use crate::wait::Shield;
 use crate::worker::Worker;
 use crate::{current, overflow};
@@ -168,10 +168,15 @@ impl Builder {
         if let Some(obstacle) = crate::arch::obstacle() {
             return Err(io::Error::new(io::ErrorKind::Unsupported, obstacle));
         }
+        if self.ring_entries == 0 {
+            let message = "a ring has at least one entry: see `Builder::ring_entries`";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         let driver = match self.driver {
             Some(driver) => driver,
             None => Choice::from_environment()?,
         };
+        watch_panics();
         // SAFETY: the hook reads a thread-local and a control block; see there.
         unsafe { overflow::install(crate::dump::overflow_subject) }?;
         let seats = (0..workers).map(|_| Seat::new()).collect::<io::Result<_>>()?;

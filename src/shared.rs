@@ -130,9 +130,17 @@ impl Shared {
 
     /// Publishes a coroutine: here, on another worker, or for whoever has time.
     fn place(&self, block: &'static Coroutine, here_only: bool) {
+        let worker = current::worker().filter(|worker| ptr::eq(&*worker.runtime, self));
+        if let Some(worker) = worker
+            && (here_only || self.seats.len() == 1)
+        {
+            self.live.fetch_add(1, Ordering::SeqCst);
+            return self.place_here(worker, block);
+        }
+        // It lives from here on, but until it is in a queue no worker can know of it.
+        let _placing = self.while_placing();
         self.live.fetch_add(1, Ordering::SeqCst);
-        match current::worker().filter(|worker| ptr::eq(&*worker.runtime, self)) {
-            Some(worker) if here_only || self.seats.len() == 1 => self.place_here(worker, block),
+        match worker {
             Some(worker) => self.place_from(worker, block),
             None => self.place_on(self.lightest(0), block),
         }

@@ -17,7 +17,7 @@ pub use crate::local::{AccessError, LocalKey};
 pub use crate::scope::{Scope, ScopedJoinHandle, scope};
 
 use crate::clock;
-use crate::coroutine::{Outcome, Spawned, detach};
+use crate::coroutine::{Outcome, Spawned, detach, drop_quietly};
 use crate::current;
 use crate::mailbox::{CANCELLED, UNPARKED};
 use crate::runtime;
@@ -325,12 +325,15 @@ impl<'a, T> Handle<'a, T> {
 
 impl<T> Drop for Handle<'_, T> {
     fn drop(&mut self) {
-        if let Some(Err(payload)) = detach(&*self.packet)
+        let result = detach(&*self.packet);
+        if let Some(Err(payload)) = &result
             && let Some(unseen_panic) = self.unseen_panic
             && !payload.is::<crate::Cancelled>()
         {
             unseen_panic.store(true, Ordering::Relaxed);
         }
+        // As the coroutine itself would: whichever of the two comes second drops the result.
+        drop_quietly(result);
     }
 }
 

@@ -4,17 +4,39 @@
 //! was none, a panic that is counted later is its own; it gets a mark when it gives way, or when
 //! a cancel unwinds it. If there was one, somebody else is parked in mid-unwind, and only the
 //! mark counts, until no panic is left on the thread (erring on the side that never raises a
-//! second panic). What cannot be told is a panic of its own that begins meanwhile: such a
-//! coroutine is taken to be healthy, and a cancel that comes while its destructors wait would
-//! end the process, like any panic there.
+//! second panic). A panic of its own that begins meanwhile is noticed by a panic hook
+//! ([`watch_panics`]): it holds cancels back, and lets I/O wait. Without the hook it cannot be
+//! told: such a coroutine is taken to be healthy, and a cancel that comes while its destructors
+//! wait would end the process, like any panic there.
 
 use std::any::Any;
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 use crate::coroutine::Coroutine;
 use crate::current;
 use crate::worker::Worker;
+
+/// Has panics noticed as they begin: the count cannot tell whose they are while another stands.
+/// Whoever replaces the panic hook later takes that from us, and then the last case in the
+/// module's text is as it says there.
+pub(crate) fn watch_panics() {
+    static ONCE: Once = Once::new();
+    if std::thread::panicking() {
+        // Hooks cannot be set now; the next runtime will do it.
+        return;
+    }
+    ONCE.call_once(|| {
+        let next = take_hook();
+        set_hook(Box::new(move |panic| {
+            if let Some(me) = current::worker().and_then(Worker::running) {
+                me.panicked.set(true);
+            }
+            next(panic);
+        }));
+    });
+}
 
 /// What a worker knows of the unwinds on its thread.
 #[derive(Default)]
@@ -48,12 +70,26 @@ impl Worker {
         self.unwinds.foreign.set(panicking);
         if !panicking {
             me.unwinding.set(false);
+            me.panicked.set(false);
         }
     }
 
     /// Whether the current coroutine unwinds; see the module.
     pub(crate) fn is_unwinding(&self) -> bool {
         std::thread::panicking() && (!self.unwinds.foreign.get() || self.current().unwinding.get())
+    }
+
+    /// Whether a cancel raised now might be a second panic in an unwind, which would end the
+    /// process: then it is held back, until no panic is counted any more.
+    pub(crate) fn may_be_unwinding(&self) -> bool {
+        if self.is_unwinding() {
+            return true;
+        }
+        let may_be = std::thread::panicking() && self.current().panicked.get();
+        if may_be {
+            self.unwinds.doubted.set(true);
+        }
+        may_be
     }
 
     /// Once no panic is counted any more: wakes those whose cancel was held back for one.

@@ -110,7 +110,7 @@ pub(crate) fn suspend(
     shielded: bool,
 ) -> Signal {
     let me = worker.current();
-    let shielded = shielded || me.shield.get() > 0 || worker.is_unwinding();
+    let shielded = shielded || me.shield.get() > 0 || worker.may_be_unwinding();
     if !shielded && me.signals.is_cancelled() {
         worker.yield_now();
         return Signal::Cancelled;
@@ -150,7 +150,7 @@ pub(crate) fn cancelled() -> std::io::Error {
 /// A pending cancel that may be delivered here and now.
 pub(crate) fn is_cancellable(worker: &Worker) -> bool {
     let me = worker.current();
-    me.signals.is_cancelled() && me.shield.get() == 0 && !worker.is_unwinding()
+    me.signals.is_cancelled() && me.shield.get() == 0 && !worker.may_be_unwinding()
 }
 
 /// Who waits: a coroutine, or a plain thread.

@@ -179,6 +179,8 @@ impl Worker {
         let me = self.current();
         me.stage.set(Stage::Ready);
         self.ready.push(me);
+        // Those that were spawned before this come first, too.
+        self.fresh_next.set(true);
         self.give_way(me);
     }
 

@@ -181,3 +181,15 @@ fn no_report_while_workers_wake_each_other() {
     assert!(output.status.success(), "{:?} {text}", output.status);
     assert!(!text.contains("wait for each other"), "{text}");
 }
+
+/// A coroutine that was counted but in no queue yet looked like one that nobody could wake.
+#[test]
+fn coroutines_on_their_way_to_a_worker_are_not_deadlocked() {
+    for workers in [1, 2] {
+        let builder = cosocket::Builder::new().workers(workers).abort_on_deadlock(true);
+        let runtime = builder.build().unwrap();
+        for round in 0..3000 {
+            assert_eq!(runtime.run(|| round), round);
+        }
+    }
+}

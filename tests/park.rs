@@ -245,3 +245,24 @@ fn a_hundred_thousand_turns_between_two_workers() {
     first.join().unwrap();
     second.join().unwrap();
 }
+
+/// The yielder went first again, before those that it had just spawned.
+#[test]
+fn a_yield_lets_those_go_first_that_were_just_spawned() {
+    use std::cell::Cell;
+    use std::rc::Rc;
+    cosocket::run(|| {
+        let ran = Rc::new(Cell::new(0));
+        let handles: Vec<_> = (0..3)
+            .map(|_| {
+                let ran = Rc::clone(&ran);
+                cosocket::spawn_local(move || ran.set(ran.get() + 1))
+            })
+            .collect();
+        for _ in 0..3 {
+            cosocket::thread::yield_now();
+        }
+        assert_eq!(ran.get(), 3);
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+    });
+}

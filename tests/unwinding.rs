@@ -454,3 +454,31 @@ fn panics_on_all_workers_at_once_are_told_apart() {
         assert_eq!(*results.lock().unwrap_or_else(|e| e.into_inner()), [true; 30]);
     });
 }
+
+/// A second panic on the worker was taken for the first one's: a cancel, or the end of the
+/// runtime, then raised another panic in a destructor, and the process aborted.
+#[test]
+fn a_cancel_spares_one_who_panicked_while_another_was_parked_in_mid_unwind() {
+    struct Waits;
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    for _ in 0..3 {
+        cosocket::run(|| {
+            let panics = || {
+                let _waits = Waits;
+                panic!("on purpose");
+            };
+            let coroutines: Vec<_> = (0..4).map(|_| cosocket::spawn_local(panics)).collect();
+            thread::sleep(Duration::from_millis(10));
+            coroutines.iter().for_each(|coroutine| coroutine.cancel());
+            for coroutine in coroutines {
+                let payload = coroutine.join().unwrap_err();
+                assert_eq!(payload.downcast_ref::<&str>(), Some(&"on purpose"));
+            }
+        });
+    }
+}
