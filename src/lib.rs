@@ -139,12 +139,19 @@ mod wait;
 mod worker;
 
 pub mod guide;
+pub mod io;
 #[allow(unsafe_code)]
 pub mod net;
+pub mod os;
+#[allow(unsafe_code)]
+pub mod process;
 #[allow(unsafe_code)]
 pub mod signal;
 #[allow(unsafe_code)]
+pub mod sync;
+#[allow(unsafe_code)]
 pub mod thread;
+pub mod time;
 
 use std::fmt;
 

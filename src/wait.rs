@@ -46,6 +46,7 @@ pub(crate) struct Reason {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(dead_code, reason = "the locks and channels to come")]
 pub(crate) enum Kind {
     None,
     Read,
@@ -56,6 +57,14 @@ pub(crate) enum Kind {
     Park,
     Join,
     Scope,
+    Lock,
+    Condition,
+    Barrier,
+    Once,
+    Permits,
+    Channel,
+    Select,
+    Future,
     Blocking,
 }
 
@@ -67,7 +76,7 @@ impl Reason {
     pub(crate) const SCOPE: Reason = Reason::new(Kind::Scope);
     pub(crate) const BLOCKING: Reason = Reason::new(Kind::Blocking);
 
-    const fn new(kind: Kind) -> Reason {
+    pub(crate) const fn new(kind: Kind) -> Reason {
         Reason { kind, fd: -1 }
     }
 
@@ -77,7 +86,10 @@ impl Reason {
 
     /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
     pub(crate) fn ends_by_itself(self) -> bool {
-        !matches!(self.kind, Kind::Park | Kind::Join | Kind::Scope | Kind::Turn)
+        matches!(
+            self.kind,
+            Kind::None | Kind::Read | Kind::Write | Kind::Ready | Kind::Sleep | Kind::Blocking
+        )
     }
 }
 
@@ -93,6 +105,14 @@ impl std::fmt::Display for Reason {
             Kind::Park => "park",
             Kind::Join => "join",
             Kind::Scope => "the end of a scope",
+            Kind::Lock => "a lock",
+            Kind::Condition => "a condition variable",
+            Kind::Barrier => "a barrier",
+            Kind::Once => "a value being initialised",
+            Kind::Permits => "permits of a semaphore",
+            Kind::Channel => "a channel",
+            Kind::Select => "one of several",
+            Kind::Future => "a future",
             Kind::Blocking => "a blocking job",
         };
         if self.fd >= 0 { write!(f, "{what} fd={}", self.fd) } else { f.write_str(what) }

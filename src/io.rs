@@ -1,0 +1,1 @@
+//! `std::io`, where it waits: pipes, standard input and output, copies.

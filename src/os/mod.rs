@@ -1,0 +1,3 @@
+//! `std::os`, where it waits: Unix sockets, and any descriptor.
+
+pub mod unix;

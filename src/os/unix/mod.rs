@@ -1,0 +1,3 @@
+//! `std::os::unix`.
+
+pub mod net;

@@ -1,0 +1,1 @@
+//! `std::os::unix::net`, for coroutines: Unix sockets.

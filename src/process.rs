@@ -1,0 +1,1 @@
+//! `std::process`, for coroutines: waiting for children without blocking the worker.

@@ -1,0 +1,1 @@
+//! Time limits over whole blocks of code, and ticks.
