@@ -1,0 +1,86 @@
+//! ureq on cosocket's sockets, through its `Connector` and `Resolver`: fifty requests at once.
+//!
+//!     python3 -m http.server 8000
+//!     cargo run -p cosocket-interop --example ureq_client -- http://127.0.0.1:8000/
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
+
+use cosocket::net::{TcpStream, ToSocketAddrs};
+use ureq::unversioned::{resolver::*, transport::*};
+use ureq::{Agent, Error, config::Config, http::Uri};
+
+/// An agent whose requests suspend only the coroutine that makes them; all may share it.
+pub fn agent(config: Config) -> Agent {
+    Agent::with_parts(config, Network.chain(RustlsConnector::default()), Network)
+}
+
+#[derive(Debug)]
+struct Network;
+
+impl Resolver for Network {
+    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let (scheme, authority) = uri.scheme().zip(uri.authority()).ok_or(Error::HostNotFound)?;
+        let name = DefaultResolver::host_and_port(scheme, authority).ok_or(Error::HostNotFound)?;
+        let mut found = self.empty();
+        name.to_socket_addrs()?.take(16).for_each(|address| found.push(address));
+        Ok(found)
+    }
+}
+
+impl Connector for Network {
+    type Out = Socket;
+    fn connect(&self, to: &ConnectionDetails, _: Option<()>) -> Result<Option<Socket>, Error> {
+        let connect = |address| match to.timeout.not_zero() {
+            Some(timeout) => TcpStream::connect_timeout(address, *timeout),
+            None => TcpStream::connect(address),
+        };
+        let stream = to.addrs.iter().fold(Err(ErrorKind::NotFound.into()), |before, address| {
+            before.or_else(|_: io::Error| connect(address))
+        });
+        let (input, output) = (to.config.input_buffer_size(), to.config.output_buffer_size());
+        let stream = stream.map_err(named(to.timeout))?;
+        Ok(Some(Socket(stream, LazyBuffers::new(input, output))))
+    }
+}
+
+#[derive(Debug)]
+struct Socket(TcpStream, LazyBuffers);
+
+impl Transport for Socket {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.1
+    }
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.0.set_write_timeout(timeout.not_zero().as_deref().copied())?;
+        self.0.write_all(&self.1.output()[..amount]).map_err(named(timeout))
+    }
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.0.set_read_timeout(timeout.not_zero().as_deref().copied())?;
+        let count = self.0.read(self.1.input_append_buf()).map_err(named(timeout))?;
+        self.1.input_appended(count);
+        Ok(count > 0)
+    }
+    fn is_open(&mut self) -> bool {
+        // Asked under the lock of ureq's pool, where nothing may suspend: hence a plain `recv`.
+        let (mut byte, flags) = ([MaybeUninit::uninit()], libc::MSG_PEEK | libc::MSG_DONTWAIT);
+        let peeked = socket2::SockRef::from(&self.0).recv_with_flags(&mut byte, flags);
+        peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+}
+
+fn named(timeout: NextTimeout) -> impl Fn(io::Error) -> Error {
+    move |error| match error.kind() {
+        ErrorKind::TimedOut => Error::Timeout(timeout.reason),
+        _ => Error::Io(error),
+    }
+}
+
+fn main() {
+    let url = std::env::args().nth(1).unwrap_or("http://127.0.0.1:8000/".into());
+    let (agent, url) = (&agent(Config::default()), &url);
+    let get = |n| Some(println!("{n}: {:?}", agent.get(url).call().map(|answer| answer.status())));
+    cosocket::run(|| {
+        cosocket::thread::scope(|scope| (0..50).for_each(|n| drop(scope.spawn(move || get(n)))))
+    });
+}
