@@ -1,7 +1,7 @@
 //! A DNS client: the messages are hickory-proto's, the sockets cosocket's.
 //!
-//!     cargo run -p cosocket-interop --example dns_client -- 1.1.1.1:53 example.com
-//!     cargo run -p cosocket-interop --example dns_client -- 9.9.9.9:53 rust-lang.org debian.org
+//!     dnsmasq -k -p 5353 -a 127.0.0.1 -h -R -A /shop.test/192.0.2.1 -A /mail.test/192.0.2.2
+//!     cargo run -p cosocket-interop --example dns_client -- 127.0.0.1:5353 shop.test mail.test
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -51,7 +51,7 @@ impl Client {
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let server = arguments.next().unwrap_or("1.1.1.1:53".into()).parse()?;
+    let server = arguments.next().unwrap_or("127.0.0.1:5353".into()).parse()?;
     let look_up = move |name: String| -> Result<()> {
         for kind in [RecordType::A, RecordType::AAAA, RecordType::MX] {
             for record in Client::connect(server)?.ask(&name, kind)?.answers {

@@ -1,16 +1,15 @@
-//! A small PostgreSQL client: the messages are postgres-protocol's, the sockets cosocket's.
+//! A small PostgreSQL client: postgres-protocol's messages, cosocket's sockets.
 //!
 //!     sudo -u postgres psql -c "CREATE ROLE app LOGIN PASSWORD 'secret'"
-//!     cargo run -p cosocket-interop --example postgres_client -- 127.0.0.1:5432 app secret
+//!     cargo run -p cosocket-interop --example postgres_client
 
 use std::io::{self, Error, ErrorKind, Read, Write};
+use std::num::NonZero;
 
 use bytes::{BufMut, BytesMut};
 use cosocket::net::TcpStream;
 use fallible_iterator::FallibleIterator;
-use postgres_protocol::IsNull;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
-use postgres_protocol::message::{backend::ErrorResponseBody, backend::Message, frontend};
+use postgres_protocol::{IsNull, authentication::sasl::*, message::backend::*, message::frontend};
 
 pub struct Client(TcpStream, BytesMut, BytesMut); // and what came, and what is to be sent
 
@@ -24,10 +23,9 @@ impl Client {
                 Message::AuthenticationSasl(_) => {
                     frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut client.2)?
                 }
-                Message::AuthenticationSaslContinue(body) => {
-                    scram.update(body.data())?;
-                    frontend::sasl_response(scram.message(), &mut client.2)?;
-                }
+                Message::AuthenticationSaslContinue(body) => scram
+                    .update(body.data())
+                    .and_then(|()| frontend::sasl_response(scram.message(), &mut client.2))?,
                 Message::AuthenticationSaslFinal(body) => scram.finish(body.data())?,
                 Message::ErrorResponse(body) => return Err(error(&body)),
                 Message::ReadyForQuery(_) => return Ok(client),
@@ -39,12 +37,9 @@ impl Client {
     /// Runs one statement with its parameters, `$1`, `$2`, ...; its rows, as text.
     pub fn query(&mut self, sql: &str, with: &[&str]) -> io::Result<Vec<Vec<Option<String>>>> {
         frontend::parse("", sql, [], &mut self.2)?;
-        let write = |value: &&str, to: &mut BytesMut| {
-            to.put_slice(value.as_bytes());
-            Ok(IsNull::No)
-        };
-        let bound = frontend::bind("", "", [], with, write, [], &mut self.2);
-        bound.map_err(|_| ErrorKind::InvalidInput)?;
+        let put = |text: &&str, to: &mut BytesMut| Ok((to.put(text.as_bytes()), IsNull::No).1);
+        let bind = frontend::bind("", "", [], with, put, [], &mut self.2);
+        bind.or(Err(ErrorKind::InvalidInput))?;
         frontend::execute("", 0, &mut self.2)?;
         frontend::sync(&mut self.2);
         let mut rows = Ok(Vec::new());
@@ -63,30 +58,24 @@ impl Client {
 
     fn receive(&mut self) -> io::Result<Message> {
         self.0.write_all(&self.2.split())?;
+        let mut chunk = [0; 8 << 10];
         loop {
             if let Some(message) = Message::parse(&mut self.1)? {
                 return Ok(message);
             }
-            let mut chunk = [0; 8 << 10];
-            match self.0.read(&mut chunk)? {
-                0 => return Err(ErrorKind::UnexpectedEof.into()),
-                count => self.1.extend_from_slice(&chunk[..count]),
-            }
+            let count = NonZero::new(self.0.read(&mut chunk)?).ok_or(ErrorKind::UnexpectedEof)?;
+            self.1.extend_from_slice(&chunk[..count.get()]);
         }
     }
 }
 
 fn error(body: &ErrorResponseBody) -> Error {
-    let message = body.fields().find(|field| Ok(field.type_() == b'M')).ok().flatten();
-    Error::other(
-        message
-            .map_or("?".into(), |field| String::from_utf8_lossy(field.value_bytes()).into_owned()),
-    )
+    let field = body.fields().find(|field| Ok(field.type_() == b'M')).ok().flatten();
+    let text = field.as_ref().map_or(&b"?"[..], |text| text.value_bytes());
+    Error::other(String::from_utf8_lossy(text).into_owned())
 }
 
 fn main() -> io::Result<()> {
-    let arguments: Vec<_> = std::env::args().collect();
-    let [_, address, user, password] = &arguments[..] else { panic!("ADDRESS USER PASSWORD") };
-    println!("{:?}", Client::connect(address, user, password)?.query("SELECT version()", &[])?);
-    Ok(())
+    let mut client = Client::connect("127.0.0.1:5432", "app", "secret")?;
+    Ok(println!("{:?}", client.query("SELECT $1, version()", &["hello"])?))
 }

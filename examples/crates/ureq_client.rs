@@ -4,7 +4,7 @@
 //!     cargo run -p cosocket-interop --example ureq_client -- http://127.0.0.1:8000/
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, time::Duration};
 
 use cosocket::net::{TcpStream, ToSocketAddrs};
 use ureq::unversioned::{resolver::*, transport::*};
@@ -31,16 +31,12 @@ impl Resolver for Network {
 impl Connector for Network {
     type Out = Socket;
     fn connect(&self, to: &ConnectionDetails, _: Option<()>) -> Result<Option<Socket>, Error> {
-        let connect = |address| match to.timeout.not_zero() {
-            Some(timeout) => TcpStream::connect_timeout(address, *timeout),
-            None => TcpStream::connect(address),
-        };
+        let limit = to.timeout.not_zero().map_or(Duration::from_secs(120), |limit| *limit);
         let stream = to.addrs.iter().fold(Err(ErrorKind::NotFound.into()), |before, address| {
-            before.or_else(|_: io::Error| connect(address))
+            before.or_else(|_: io::Error| TcpStream::connect_timeout(address, limit))
         });
-        let (input, output) = (to.config.input_buffer_size(), to.config.output_buffer_size());
-        let stream = stream.map_err(named(to.timeout))?;
-        Ok(Some(Socket(stream, LazyBuffers::new(input, output))))
+        let room = LazyBuffers::new(to.config.input_buffer_size(), to.config.output_buffer_size());
+        Ok(Some(Socket(stream.map_err(named(to.timeout))?, room)))
     }
 }
 
@@ -63,8 +59,8 @@ impl Transport for Socket {
     }
     fn is_open(&mut self) -> bool {
         // Asked under the lock of ureq's pool, where nothing may suspend: hence a plain `recv`.
-        let (mut byte, flags) = ([MaybeUninit::uninit()], libc::MSG_PEEK | libc::MSG_DONTWAIT);
-        let peeked = socket2::SockRef::from(&self.0).recv_with_flags(&mut byte, flags);
+        let (byte, flags) = (&mut [MaybeUninit::uninit()], libc::MSG_PEEK | libc::MSG_DONTWAIT);
+        let peeked = socket2::SockRef::from(&self.0).recv_with_flags(byte, flags);
         peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 }
@@ -79,8 +75,6 @@ fn named(timeout: NextTimeout) -> impl Fn(io::Error) -> Error {
 fn main() {
     let url = std::env::args().nth(1).unwrap_or("http://127.0.0.1:8000/".into());
     let (agent, url) = (&agent(Config::default()), &url);
-    let get = |n| Some(println!("{n}: {:?}", agent.get(url).call().map(|answer| answer.status())));
-    cosocket::run(|| {
-        cosocket::thread::scope(|scope| (0..50).for_each(|n| drop(scope.spawn(move || get(n)))))
-    });
+    let get = |n| println!("{n}: {:?}", agent.get(url).call());
+    cosocket::thread::scope(|scope| (0..50).for_each(|n| drop(scope.spawn(move || get(n)))));
 }
