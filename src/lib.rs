@@ -129,6 +129,8 @@ mod scope;
 #[allow(unsafe_code)]
 mod shared;
 #[allow(unsafe_code)]
+mod socket;
+#[allow(unsafe_code)]
 mod stack;
 #[allow(unsafe_code)]
 mod timer;
@@ -142,6 +144,7 @@ pub mod guide;
 pub mod io;
 #[allow(unsafe_code)]
 pub mod net;
+#[allow(unsafe_code)]
 pub mod os;
 #[allow(unsafe_code)]
 pub mod process;

@@ -16,11 +16,14 @@
 //! Hints: a ring operation costs less than an inline attempt that fails and more than one that
 //! succeeds. Reads therefore go inline when the last result says that data waits (the buffer was
 //! filled, the kernel said "not empty", the connection is fresh); writes go inline unless the
-//! last one found the socket full.
+//! last one found the socket full. Of datagrams one result says nothing about the next one: they
+//! always go inline first.
 
 mod claim;
 mod complete;
+mod message;
 mod mode;
+mod pauses;
 
 use std::cell::OnceCell;
 use std::io;
@@ -34,6 +37,7 @@ use std::time::Duration;
 use socket2::{Protocol, SockRef};
 
 pub(crate) use crate::driver::op::{Direction, Op};
+pub use message::Received;
 
 use crate::clock::{self, Nanos};
 use crate::current;
@@ -55,6 +59,8 @@ pub(crate) struct IoHandle {
     /// Known once there is a source: a transfer of less than asked for shows that the socket is
     /// drained, or full.
     short_means_empty: AtomicBool,
+    /// What is moved are datagrams: the length of one says nothing about the next.
+    datagrams: bool,
 }
 
 struct Half {
@@ -83,15 +89,29 @@ impl IoHandle {
         IoHandle::with_mode(fd, Arc::new(Mode::adopted()))
     }
 
+    /// The same, of datagrams.
+    pub(crate) fn of_datagrams(mut self) -> IoHandle {
+        self.datagrams = true;
+        self
+    }
+
     fn with_mode(fd: OwnedFd, mode: Arc<Mode>) -> IoHandle {
-        let (read, write) = (Half::new(true), Half::new(true));
-        let short_means_empty = AtomicBool::new(false);
-        IoHandle { fd, mode, read, write, source: AtomicPtr::default(), short_means_empty }
+        IoHandle {
+            fd,
+            mode,
+            read: Half::new(true),
+            write: Half::new(true),
+            source: AtomicPtr::default(),
+            short_means_empty: AtomicBool::new(false),
+            datagrams: false,
+        }
     }
 
     /// Another descriptor of the same socket, with waits of its own and the same settings.
     pub(crate) fn try_clone(&self) -> io::Result<IoHandle> {
-        Ok(IoHandle::with_mode(self.fd.try_clone()?, Arc::clone(&self.mode)))
+        let mut clone = IoHandle::with_mode(self.fd.try_clone()?, Arc::clone(&self.mode));
+        clone.datagrams = self.datagrams;
+        Ok(clone)
     }
 
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
@@ -112,7 +132,7 @@ impl IoHandle {
 
     /// Receives into `buffer`, which the kernel may write to until this returns.
     pub(crate) fn recv(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
-        if buffer.is_empty() {
+        if buffer.is_empty() && !self.datagrams {
             return begin_call().map(|()| 0);
         }
         let (fd, len) = (self.fd.as_raw_fd(), buffer.len());
@@ -135,7 +155,7 @@ impl IoHandle {
     pub(crate) fn recv_vectored(&self, buffers: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
         let len = transfer_len(buffers);
         if len == 0 {
-            return Ok(0);
+            return begin_call().map(|()| 0);
         }
         let mut message = message(buffers.as_mut_ptr().cast(), buffers.len());
         let op = Op::RecvMsg { fd: self.fd.as_raw_fd(), message: &mut message, flags: 0 };
