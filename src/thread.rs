@@ -21,7 +21,7 @@ use crate::coroutine::{Outcome, Spawned, detach, drop_quietly};
 use crate::current;
 use crate::mailbox::{CANCELLED, UNPARKED};
 use crate::runtime;
-use crate::shared::{Options, Shared};
+use crate::shared::{Options, Place, Shared};
 use crate::wait::{self, Reason, Shield, Signal};
 
 /// Spawns a coroutine and returns a handle to it.
@@ -71,7 +71,7 @@ where
 {
     let worker = current::worker()
         .expect("cosocket: `spawn_local` called outside a coroutine; use `run` or `spawn` first");
-    let options = Options { here_only: true, ..Options::new() };
+    let options = Options { place: Place::Here, ..Options::new() };
     // SAFETY: nothing is borrowed, it starts on this worker, and the handle is not `Send`.
     let packet =
         unsafe { worker.runtime.spawn(options, f, ()) }.expect("failed to spawn coroutine");
