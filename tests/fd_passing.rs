@@ -7,11 +7,11 @@ mod util;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cosocket::net::TcpStream;
 use cosocket::os::unix::net::{Received, UnixDatagram, UnixStream};
-use socket_util::{everywhere, pair, spawn_waiting};
+use socket_util::{everywhere, is_close_on_exec, pair, spawn_waiting};
 use util::{child, descriptors, leave_descriptors, limit, set_soft_limit};
 
 type Send = fn(&UnixStream, &UnixDatagram, &[u8], &[BorrowedFd<'_>]) -> io::Result<usize>;
@@ -29,13 +29,6 @@ fn ends() -> Ends {
     let (near, far) = UnixStream::pair().unwrap();
     let (one, other) = UnixDatagram::pair().unwrap();
     ((near, one), (far, other))
-}
-
-fn is_close_on_exec(fd: &OwnedFd) -> bool {
-    let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
-    let info = std::fs::read_to_string(path).unwrap();
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
-    i32::from_str_radix(flags, 8).unwrap() & libc::O_CLOEXEC != 0
 }
 
 /// As many pipes' writing ends, and the reading ends to tell them apart by.
