@@ -51,7 +51,7 @@ const HANDED_OVER: u64 = u64::MAX;
 const REACH: usize = 16;
 
 /// After so many releases past one who is on its way, the head of the queue is looked at.
-const RELEASES_PER_LOOK: u32 = 8;
+const RELEASES_PER_LOOK: u32 = if cfg!(loom) { 2 } else { 8 };
 
 pub(crate) struct RawMutex {
     state: AtomicU32,
@@ -64,6 +64,12 @@ impl RawMutex {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> RawMutex {
         RawMutex { state: AtomicU32::new(0), releases: AtomicU32::new(0), queue: WaitQueue::new() }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new() -> RawMutex {
+        let (state, releases) = (AtomicU32::new(0), AtomicU32::new(0));
+        RawMutex { state, releases, queue: WaitQueue::new() }
     }
 
     /// Waits for the lock. An error is never `Wake`: the wait was ended from outside.

@@ -58,6 +58,11 @@ impl RawRwLock {
         RawRwLock { state: AtomicU32::new(0), queue: WaitQueue::new() }
     }
 
+    #[cfg(loom)]
+    pub(crate) fn new() -> RawRwLock {
+        RawRwLock { state: AtomicU32::new(0), queue: WaitQueue::new() }
+    }
+
     /// Waits to be let in as a reader. An error is never `Wake`: the wait was ended from outside.
     #[inline]
     pub(crate) fn read(&self) -> Result<(), Signal> {
