@@ -36,6 +36,7 @@ use crate::local::Locals;
 use crate::mailbox::Signals;
 use crate::stack::{Reserved, Stack};
 use crate::timer::Timer;
+use crate::unwind::Cause;
 use crate::wait::{Kind, Reason, WaitSlot};
 
 /// Where in the picture above a coroutine is. Owner only.
@@ -73,7 +74,7 @@ pub(crate) struct Coroutine {
     /// Set by the wheel when it is what ended the wait.
     pub(crate) timed_out: Cell<bool>,
     /// Known to unwind: it was cancelled, or gave way in the middle of an unwind.
-    pub(crate) unwinding: Cell<bool>,
+    pub(crate) unwinding: Cell<Option<Cause>>,
     reason_kind: Cell<Kind>,
     reason_fd: Cell<i32>,
     /// How many `shield` calls it is inside of: cancels are held back while not zero.
@@ -108,7 +109,7 @@ impl Coroutine {
             signals: Signals::new(),
             stage: Cell::new(Stage::Finished),
             timed_out: Cell::new(false),
-            unwinding: Cell::new(false),
+            unwinding: Cell::new(None),
             panicked: Cell::new(false),
             reason_kind: Cell::new(Kind::None),
             reason_fd: Cell::new(-1),
@@ -135,7 +136,7 @@ impl Coroutine {
         debug_assert_eq!(self.stage.get(), Stage::Finished);
         debug_assert!(self.locals.get().is_null(), "the last coroutine's locals");
         self.stage.set(Stage::Unstarted);
-        self.unwinding.set(false);
+        self.unwinding.set(None);
         self.panicked.set(false);
         self.shield.set(0);
         self.unparked.set(false);

@@ -74,6 +74,8 @@ impl Reason {
     pub(crate) const PARK: Reason = Reason::new(Kind::Park);
     pub(crate) const JOIN: Reason = Reason::new(Kind::Join);
     pub(crate) const SCOPE: Reason = Reason::new(Kind::Scope);
+    pub(crate) const LOCK: Reason = Reason::new(Kind::Lock);
+    pub(crate) const CONDITION: Reason = Reason::new(Kind::Condition);
     pub(crate) const BLOCKING: Reason = Reason::new(Kind::Blocking);
 
     pub(crate) const fn new(kind: Kind) -> Reason {
@@ -167,6 +169,11 @@ pub(crate) fn cancelled() -> std::io::Error {
     std::io::Error::other(crate::Cancelled)
 }
 
+/// The time, for what need not be exact: for a coroutine as of its worker's last look at the clock.
+pub(crate) fn recent_time() -> Nanos {
+    current::worker().map_or_else(clock::now, Worker::recent_time)
+}
+
 /// A pending cancel that may be delivered here and now.
 pub(crate) fn is_cancellable(worker: &Worker) -> bool {
     let me = worker.current();
@@ -186,6 +193,9 @@ pub(crate) struct Waiter {
     party: Party,
     /// 0 until woken, then 1; the futex word of a waiting thread.
     woken: AtomicU32,
+    /// What the two sides of a queue tell each other: the waiter before it is in the queue, and
+    /// who chose it before it is woken.
+    note: Cell<u64>,
 }
 
 // SAFETY: always the same field, which belongs to the queue's list.
@@ -196,13 +206,18 @@ unsafe impl Node for Waiter {
     }
 }
 
-// SAFETY: the links are used under the queue's lock; the rest is immutable or atomic.
+// SAFETY: the links are used under the queue's lock, and the note by one side at a time; the rest
+// is immutable or atomic.
 unsafe impl Send for Waiter {}
 // SAFETY: as above.
 unsafe impl Sync for Waiter {}
 
 impl Waiter {
     pub(crate) fn new() -> Waiter {
+        Waiter::with_note(0)
+    }
+
+    pub(crate) fn with_note(note: u64) -> Waiter {
         let party = match current::worker() {
             Some(worker) => {
                 let block = worker.current();
@@ -210,7 +225,21 @@ impl Waiter {
             }
             None => Party::Thread,
         };
-        Waiter { links: Links::new(), party, woken: AtomicU32::new(0) }
+        Waiter { links: Links::new(), party, woken: AtomicU32::new(0), note: Cell::new(note) }
+    }
+
+    /// What the waker left, or what the waiter came with. For the waiter when it is woken, and for
+    /// others while it is linked and the queue locked.
+    pub(crate) fn note(&self) -> u64 {
+        self.note.get()
+    }
+
+    /// Waking it takes no atomic read-modify-write and no system call, asked on `worker`.
+    fn is_near(&self, worker: &Worker) -> bool {
+        match self.party {
+            Party::Coroutine { block, .. } => worker.is_home_of(block),
+            Party::Thread => false,
+        }
     }
 
     pub(crate) fn is_woken(&self) -> bool {
@@ -382,6 +411,22 @@ impl LockedQueue<'_> {
         unsafe { self.0.0.push_back(waiter) };
     }
 
+    /// As [`LockedQueue::push`], for one that waited before: at the head.
+    ///
+    /// # Safety
+    ///
+    /// As for `push`.
+    pub(crate) unsafe fn push_front(&mut self, waiter: &Waiter) {
+        // SAFETY: as in `push`.
+        unsafe { self.0.0.push_front(waiter) };
+    }
+
+    /// The longest waiting one, left where it is.
+    pub(crate) fn front(&self) -> Option<&Waiter> {
+        // SAFETY: a linked waiter stays in place, and the lock, borrowed here, keeps it linked.
+        self.0.0.front().map(|waiter| unsafe { &*waiter })
+    }
+
     /// Takes the waiter back out; false when a waker has it already.
     fn remove(&mut self, waiter: &Waiter) -> bool {
         let linked = waiter.links.is_linked();
@@ -401,6 +446,25 @@ impl LockedQueue<'_> {
         // SAFETY: linked waiters stay in place.
         unsafe { self.0.0.pop_front() }.map(Chosen)
     }
+
+    /// Takes out the longest waiting coroutine of this very worker, of the first `reach` waiters.
+    pub(crate) fn pop_near(&mut self, reach: usize) -> Option<Chosen> {
+        let worker = current::worker()?;
+        let list = &self.0.0;
+        let mut next = list.front();
+        for _ in 0..reach {
+            let waiter = next?;
+            // SAFETY: linked waiters stay in place.
+            if unsafe { (*waiter).is_near(worker) } {
+                // SAFETY: linked into this list, whose lock we hold.
+                unsafe { list.remove(waiter) };
+                return Some(Chosen(waiter));
+            }
+            // SAFETY: as above.
+            next = unsafe { list.after(waiter) };
+        }
+        None
+    }
 }
 
 /// A waiter that was taken out of its queue and must be woken.
@@ -408,6 +472,12 @@ impl LockedQueue<'_> {
 pub(crate) struct Chosen(*const Waiter);
 
 impl Chosen {
+    /// Leaves word for the waiter.
+    pub(crate) fn set_note(&self, note: u64) {
+        // SAFETY: out of the queue and not woken yet, it stays in place, and its note is ours.
+        unsafe { (*self.0).note.set(note) };
+    }
+
     pub(crate) fn wake(self) {
         // SAFETY: taking it out of the queue made us the one who wakes it.
         unsafe { Waiter::wake(self.0) };

@@ -167,6 +167,11 @@ impl Worker {
         clock::later(self.driver.now(), duration)
     }
 
+    /// When this turn began.
+    pub(crate) fn recent_time(&self) -> Nanos {
+        self.now.get()
+    }
+
     /// Suspends `me`, the current coroutine, and runs others until it is made ready.
     #[inline]
     pub(crate) fn switch_away(&self, me: &'static Coroutine) {
@@ -410,7 +415,7 @@ impl Worker {
     }
 
     /// Whether the block is this worker's, and everything in it this thread's to touch.
-    fn is_home_of(&self, block: &Coroutine) -> bool {
+    pub(crate) fn is_home_of(&self, block: &Coroutine) -> bool {
         // Acquire: of a block that another thread has placed here, we may read the rest.
         block.home.load(Ordering::Acquire) == self.mailbox.index() as u32
     }
