@@ -100,11 +100,11 @@ impl Worker {
         }
     }
 
-    /// Wakes those whose cancel waited for an unwind on this thread to end.
+    /// Wakes those whose cancel, or limit, waited for an unwind on this thread to end.
     #[cold]
     fn wake_cancelled(&self) {
         self.for_each_started(|block| {
-            if block.signals.is_cancelled() {
+            if block.signals.is_interrupted() {
                 self.make_ready(block);
             }
         });
