@@ -26,7 +26,7 @@ fn assert_unwinds<T>(wait: impl FnOnce() -> T) {
         let _value = wait();
         panic!("the wait at {from} went on");
     });
-    let _: Elapsed = result.map(|()| ()).unwrap_err();
+    let _: Elapsed = result.unwrap_err();
     assert!(start.elapsed() >= SHORT);
 }
 
@@ -243,7 +243,7 @@ fn loops_of_io_calls_that_never_wait() {
 fn a_whole_runtime() {
     assert_unwinds(|| cosocket::run(|| thread::sleep(Duration::MAX)));
     let runtime = cosocket::Builder::new().build().unwrap();
-    let borrowed = vec![1, 2, 3];
+    let borrowed = [1, 2, 3];
     assert_unwinds(|| runtime.run(|| (thread::sleep(Duration::MAX), borrowed.len()).1));
     assert_eq!(runtime.run(|| borrowed.len()), 3);
 }
