@@ -38,8 +38,7 @@ impl Client {
     pub fn query(&mut self, sql: &str, with: &[&str]) -> io::Result<Vec<Vec<Option<String>>>> {
         frontend::parse("", sql, [], &mut self.2)?;
         let put = |text: &&str, to: &mut BytesMut| Ok((to.put(text.as_bytes()), IsNull::No).1);
-        let bind = frontend::bind("", "", [], with, put, [], &mut self.2);
-        bind.or(Err(ErrorKind::InvalidInput))?;
+        frontend::bind("", "", [], with, put, [], &mut self.2).or(Err(ErrorKind::InvalidInput))?;
         frontend::execute("", 0, &mut self.2)?;
         frontend::sync(&mut self.2);
         let mut rows = Ok(Vec::new());
@@ -77,5 +76,5 @@ fn error(body: &ErrorResponseBody) -> Error {
 
 fn main() -> io::Result<()> {
     let mut client = Client::connect("127.0.0.1:5432", "app", "secret")?;
-    Ok(println!("{:?}", client.query("SELECT $1, version()", &["hello"])?))
+    client.query("SELECT $1, version()", &["hello"]).map(|rows| println!("{rows:?}"))
 }

@@ -4,11 +4,14 @@
 //!     cargo run -p cosocket-interop --example ureq_client -- http://127.0.0.1:8000/
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::{mem::MaybeUninit, time::Duration};
+use std::mem::MaybeUninit;
 
 use cosocket::net::{TcpStream, ToSocketAddrs};
+use cosocket::time::{Duration, timeout};
 use ureq::unversioned::{resolver::*, transport::*};
 use ureq::{Agent, Error, config::Config, http::Uri};
+
+type Result<T> = std::result::Result<T, Error>;
 
 /// An agent whose requests suspend only the coroutine that makes them; all may share it.
 pub fn agent(config: Config) -> Agent {
@@ -19,24 +22,21 @@ pub fn agent(config: Config) -> Agent {
 struct Network;
 
 impl Resolver for Network {
-    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+    fn resolve(&self, uri: &Uri, _: &Config, limit: NextTimeout) -> Result<ResolvedSocketAddrs> {
         let (scheme, authority) = uri.scheme().zip(uri.authority()).ok_or(Error::HostNotFound)?;
         let name = DefaultResolver::host_and_port(scheme, authority).ok_or(Error::HostNotFound)?;
         let mut found = self.empty();
-        name.to_socket_addrs()?.take(16).for_each(|address| found.push(address));
+        within(limit, || name.to_socket_addrs())?.take(16).for_each(|address| found.push(address));
         Ok(found)
     }
 }
 
 impl Connector for Network {
     type Out = Socket;
-    fn connect(&self, to: &ConnectionDetails, _: Option<()>) -> Result<Option<Socket>, Error> {
-        let limit = to.timeout.not_zero().map_or(Duration::from_secs(120), |limit| *limit);
-        let stream = to.addrs.iter().fold(Err(ErrorKind::NotFound.into()), |before, address| {
-            before.or_else(|_: io::Error| TcpStream::connect_timeout(address, limit))
-        });
+    fn connect(&self, to: &ConnectionDetails, _: Option<()>) -> Result<Option<Socket>> {
+        let stream = within(to.timeout, || TcpStream::connect(&to.addrs[..]))?;
         let room = LazyBuffers::new(to.config.input_buffer_size(), to.config.output_buffer_size());
-        Ok(Some(Socket(stream.map_err(named(to.timeout))?, room)))
+        Ok(Some(Socket(stream, room)))
     }
 }
 
@@ -47,13 +47,11 @@ impl Transport for Socket {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.1
     }
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.0.set_write_timeout(timeout.not_zero().as_deref().copied())?;
-        self.0.write_all(&self.1.output()[..amount]).map_err(named(timeout))
+    fn transmit_output(&mut self, amount: usize, limit: NextTimeout) -> Result<()> {
+        within(limit, || self.0.write_all(&self.1.output()[..amount]))
     }
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.0.set_read_timeout(timeout.not_zero().as_deref().copied())?;
-        let count = self.0.read(self.1.input_append_buf()).map_err(named(timeout))?;
+    fn await_input(&mut self, limit: NextTimeout) -> Result<bool> {
+        let count = within(limit, || self.0.read(self.1.input_append_buf()))?;
         self.1.input_appended(count);
         Ok(count > 0)
     }
@@ -65,11 +63,13 @@ impl Transport for Socket {
     }
 }
 
-fn named(timeout: NextTimeout) -> impl Fn(io::Error) -> Error {
-    move |error| match error.kind() {
-        ErrorKind::TimedOut => Error::Timeout(timeout.reason),
+/// Bounds all of `f`, whatever it waits for, and says which of ureq's limits it was.
+fn within<T>(limit: NextTimeout, f: impl FnOnce() -> io::Result<T>) -> Result<T> {
+    let duration = limit.not_zero().map_or(Duration::MAX, |duration| *duration);
+    timeout(duration, f).map_err(io::Error::from).flatten().map_err(|error| match error.kind() {
+        ErrorKind::TimedOut => Error::Timeout(limit.reason),
         _ => Error::Io(error),
-    }
+    })
 }
 
 fn main() {

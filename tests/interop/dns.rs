@@ -11,10 +11,10 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{RData, RecordType};
 
 use crate::{at_once, peers};
-use example::Client;
+use example::ask;
 
 const HOSTS: usize = 200;
-/// More than a datagram takes.
+/// More than a datagram takes, so that it is asked for by TCP.
 const TEXTS: usize = 100;
 
 fn address(host: usize) -> Ipv4Addr {
@@ -22,7 +22,7 @@ fn address(host: usize) -> Ipv4Addr {
 }
 
 #[test]
-fn fifty_coroutines_look_names_up() {
+fn a_hundred_coroutines_look_names_up() {
     let mut lines = String::from("local=/test/");
     for number in 0..TEXTS {
         lines += &format!("\ntxt-record=long.test,part {number} of a long answer");
@@ -32,21 +32,20 @@ fn fifty_coroutines_look_names_up() {
     }
     let Some(server) = peers::dnsmasq(&(lines + "\n")) else { return };
     cosocket::run(|| {
-        // dnsmasq serves TCP by processes, twenty at a time.
-        at_once(50, |coroutine| {
-            let mut client = Client::connect(server.address).unwrap();
+        at_once(100, |coroutine| {
             for number in 0..20 {
                 let host = (coroutine * 37 + number) % HOSTS;
-                let answer = client.ask(&format!("host-{host}.test."), RecordType::A).unwrap();
+                let answer =
+                    ask(server.address, &format!("host-{host}.test."), RecordType::A).unwrap();
                 assert_eq!(answer.answers.len(), 1);
                 assert_eq!(answer.answers[0].data, RData::A(address(host).into()));
             }
-            let answer = client.ask("long.test.", RecordType::TXT).unwrap();
+            let answer = ask(server.address, "long.test.", RecordType::TXT).unwrap();
             let texts: HashSet<_> = answer.answers.iter().map(|r| r.data.to_string()).collect();
             assert_eq!(texts.len(), TEXTS);
             assert!(texts.iter().all(|text| text.contains("of a long answer")), "{texts:?}");
 
-            let answer = client.ask("unknown.test.", RecordType::A).unwrap();
+            let answer = ask(server.address, "unknown.test.", RecordType::A).unwrap();
             assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
         });
     });
