@@ -18,9 +18,10 @@
 //! filled, the kernel said "not empty", the connection is fresh); writes go inline unless the
 //! last one found the socket full.
 
-mod claim;
+pub(crate) mod claim;
 mod complete;
 mod mode;
+mod plain;
 
 use std::cell::OnceCell;
 use std::io;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use socket2::{Protocol, SockRef};
 
+pub(crate) use self::complete::poll_by_ring;
 pub(crate) use crate::driver::op::{Direction, Op};
 
 use crate::clock::{self, Nanos};
@@ -241,7 +243,7 @@ impl IoHandle {
         if len == 0 {
             // A stream takes nothing at any time, full or not; a datagram may have to wait.
             // SAFETY: the caller's pointers.
-            match unsafe { op.attempt(false) } {
+            match unsafe { self.attempt(&op) } {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result.map(|moved| moved as usize),
             }
@@ -280,7 +282,7 @@ impl IoHandle {
         };
         worker.counters.attempts.add(1);
         // SAFETY: the caller's pointers.
-        match unsafe { op.attempt(false) } {
+        match unsafe { self.attempt(op) } {
             Ok(moved) => Ok(moved as usize),
             Err(error) if is_unwinding && error.kind() == io::ErrorKind::WouldBlock => {
                 Err(unwinding())
@@ -382,6 +384,10 @@ impl IoHandle {
 impl Drop for IoHandle {
     fn drop(&mut self) {
         self.release_source();
+        // Another process may have the same open file: a pipe that we inherited, say.
+        if Arc::strong_count(&self.mode) == 1 {
+            self.mode.return_nonblocking(self.fd.as_fd());
+        }
     }
 }
 
@@ -431,14 +437,14 @@ impl Call {
 }
 
 /// The error of a wait that did not end with what was waited for. A cancel unwinds instead.
-fn ended(signal: Signal) -> io::Error {
+pub(crate) fn ended(signal: Signal) -> io::Error {
     match signal {
         Signal::Cancelled => wait::cancelled(),
         Signal::TimedOut | Signal::Wake => io::ErrorKind::TimedOut.into(),
     }
 }
 
-fn unwinding() -> io::Error {
+pub(crate) fn unwinding() -> io::Error {
     io::Error::other("coroutine is unwinding: an I/O call made by a destructor would have to wait")
 }
 
@@ -457,7 +463,7 @@ fn message(buffers: *mut libc::iovec, count: usize) -> libc::msghdr {
     message
 }
 
-fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
+pub(crate) fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
     loop {
         // Rounded up: a wait must not end early.
         let left_ms = deadline.map_or(-1, |deadline| {
