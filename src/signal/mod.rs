@@ -1,31 +1,30 @@
 //! Signals of the operating system, as waits.
 //!
-//! ```text
-//!   SIGINT --> handler: writes to the current event -----> everyone who waits on it goes on
-//!                       then the handler that was there before
+//! [`ctrl_c`] waits for one SIGINT; [`Signals`] is a stream of several, of which none is lost.
 //!
-//!   ctrl_c --> the current event, unless it has rung: then an idle or a new one takes its place
-//! ```
-//!
-//! An event is an eventfd that stays readable once it has rung, so that no waiter can take the
-//! signal away from another. It is emptied when it becomes the current one again, which happens
-//! only when nobody waits on it. Events are never closed: a handler that was interrupted between
-//! its two steps writes to an event, never to a stranger's descriptor.
+//! Handlers do little here: ours counts the signal and rings those who wait, who then go on in their
+//! coroutines and threads, where everything is allowed. It is installed when a signal is first asked
+//! for, calls the handler that was there before, and stays for the rest of the process; from then
+//! on the signal does not end, or stop, the program by itself.
 
+mod event;
+mod handler;
+
+use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::doorbell::Doorbell;
-use crate::io_handle::IoHandle;
-use crate::overflow::action;
+pub use libc::{SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPIPE, SIGQUIT};
+pub use libc::{SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGUSR1, SIGUSR2, SIGWINCH};
+
+use self::event::Listener;
+use crate::io_handle::begin_call;
 
 /// Waits for SIGINT, which Ctrl-C sends to the program in the foreground.
 ///
 /// Inside a coroutine the coroutine waits, on a plain thread the thread. All who wait go on; a
-/// later call waits for a later signal. A signal that comes while nobody waits is not remembered.
+/// later call waits for a later signal. A signal that comes while nobody waits is not remembered:
+/// where that matters, [`Signals`] does so.
 ///
 /// The first call installs a handler, for the rest of the process: from then on SIGINT does not
 /// end the program by itself. A handler that was there before is still called.
@@ -56,110 +55,150 @@ use crate::overflow::action;
 /// # .unwrap();
 /// ```
 pub fn ctrl_c() -> io::Result<()> {
-    let waiting = Waiting::begin()?;
-    waiting.0.io.wait_ready(libc::POLLIN, None).map(drop)
+    handler::install(SIGINT)?;
+    wait_for(&[Source::new(SIGINT)], &AtomicUsize::new(0)).map(drop)
 }
 
-/// Lives for ever, so that the handler may follow a pointer to it at any time.
-struct Event {
-    io: IoHandle,
-    /// Calls that wait on it, or are about to. Raised under the lock of `EVENTS` only.
-    waiters: AtomicUsize,
+/// A stream of signals. It remembers what comes from [`new`](Signals::new) on, also while nobody
+/// waits.
+///
+/// As the kernel does, it does not count: a signal that has come several times since it was last
+/// returned is returned once. Several streams of one signal each see it. Several who wait on one
+/// stream share it: each signal goes to one of them.
+///
+/// ```
+/// use cosocket::signal::{SIGHUP, SIGTERM, Signals};
+///
+/// let signals = Signals::new(&[SIGTERM, SIGHUP])?;
+/// let me = std::process::id().to_string();
+/// let told = cosocket::run(|| {
+///     cosocket::process::Command::new("kill").args(["-HUP", &me]).status()?;
+///     signals.wait()
+/// })?;
+/// assert_eq!(told, SIGHUP);
+/// assert_eq!(signals.try_wait(), None);
+/// # std::io::Result::Ok(())
+/// ```
+pub struct Signals {
+    sources: Box<[Source]>,
+    /// Where the search for the next one begins, so that one that comes all the time does not
+    /// hide the others.
+    next: AtomicUsize,
 }
 
-/// What the handler writes to.
-static CURRENT: AtomicPtr<Event> = AtomicPtr::new(ptr::null_mut());
-static EVENTS: Mutex<Vec<&'static Event>> = Mutex::new(Vec::new());
-/// Written under the lock of `EVENTS`.
-static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
-/// The action of SIGINT before ours.
-static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
-
-/// One call's place at an event.
-struct Waiting(&'static Event);
-
-impl Waiting {
-    fn begin() -> io::Result<Waiting> {
-        let mut events = EVENTS.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: null, or an event, and those live for ever.
-        let current = unsafe { CURRENT.load(Ordering::Acquire).as_ref() };
-        let event = match current {
-            Some(event) if !event.has_rung() => event,
-            _ => Event::fresh(&mut events)?,
-        };
-        CURRENT.store(ptr::from_ref(event).cast_mut(), Ordering::Release);
-        if !IS_INSTALLED.load(Ordering::Relaxed) {
-            install()?;
-            IS_INSTALLED.store(true, Ordering::Relaxed);
+impl Signals {
+    /// A stream of these signals (`SIG...` of this module, or of `libc`). The handler is installed
+    /// when this returns.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`, with the reason, for a signal that cannot be waited for: SIGKILL, SIGSTOP,
+    /// those that an instruction raises (SIGSEGV and its like), those that the C library keeps for
+    /// itself, numbers that are none; also for no signals at all. The system's, where a sandbox
+    /// forbids `sigaction`.
+    pub fn new(signals: &[i32]) -> io::Result<Signals> {
+        if signals.is_empty() {
+            let message = "a stream of no signals would never end a wait";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        event.waiters.fetch_add(1, Ordering::Relaxed);
-        Ok(Waiting(event))
+        let mut signals = signals.to_vec();
+        signals.sort_unstable();
+        signals.dedup();
+        signals.iter().try_for_each(|&signal| handler::check(signal))?;
+        signals.iter().try_for_each(|&signal| handler::install(signal))?;
+        let sources = signals.into_iter().map(Source::new).collect();
+        Ok(Signals { sources, next: AtomicUsize::new(0) })
+    }
+
+    /// Waits for a signal, and says which it is. Those that have come already come first.
+    ///
+    /// # Errors
+    ///
+    /// As [`ctrl_c`].
+    ///
+    /// # Cancel
+    ///
+    /// Unwinds. A signal that comes at the same time is there for the next call.
+    pub fn wait(&self) -> io::Result<i32> {
+        begin_call()?;
+        wait_for(&self.sources, &self.next)
+    }
+
+    /// A signal that has come already.
+    pub fn try_wait(&self) -> Option<i32> {
+        take(&self.sources, &self.next)
+    }
+
+    /// An endless iterator: each step is a [`wait`](Signals::wait).
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { signals: self }
     }
 }
 
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.waiters.fetch_sub(1, Ordering::Release);
+impl<'a> IntoIterator for &'a Signals {
+    type Item = io::Result<i32>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
     }
 }
 
-impl Event {
-    /// One that has not rung: an old one on which nobody waits any more, or a new one.
-    fn fresh(events: &mut Vec<&'static Event>) -> io::Result<&'static Event> {
-        let idle = |event: &&&Event| event.waiters.load(Ordering::Acquire) == 0;
-        if let Some(event) = events.iter().find(idle) {
-            let mut count = [0_u8; 8];
-            // SAFETY: eight writable bytes. It does not block; if it has not rung it stays empty.
-            unsafe { libc::read(event.fd(), count.as_mut_ptr().cast(), count.len()) };
-            return Ok(event);
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let signals = self.sources.iter().map(|source| source.signal);
+        f.debug_set().entries(signals).finish()
+    }
+}
+
+/// The signals of a stream, one after the other; see [`Signals::iter`].
+#[derive(Debug)]
+pub struct Iter<'a> {
+    signals: &'a Signals,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = io::Result<i32>;
+
+    fn next(&mut self) -> Option<io::Result<i32>> {
+        Some(self.signals.wait())
+    }
+}
+
+/// One signal, as one stream sees it.
+struct Source {
+    signal: i32,
+    /// The count up to which it has been returned.
+    seen: AtomicU64,
+}
+
+impl Source {
+    fn new(signal: i32) -> Source {
+        Source { signal, seen: AtomicU64::new(handler::count(signal)) }
+    }
+
+    /// Whether it has come since it was last taken; of several who ask, one is told so.
+    fn take(&self) -> bool {
+        let count = handler::count(self.signal);
+        self.seen.fetch_max(count, Ordering::AcqRel) < count
+    }
+}
+
+fn wait_for(sources: &[Source], next: &AtomicUsize) -> io::Result<i32> {
+    loop {
+        // Before the look: what comes after it rings.
+        let listener = Listener::new()?;
+        if let Some(signal) = take(sources, next) {
+            return Ok(signal);
         }
-        let io = IoHandle::adopt(OwnedFd::from(Doorbell::new()?));
-        let event: &Event = Box::leak(Box::new(Event { io, waiters: AtomicUsize::new(0) }));
-        events.push(event);
-        Ok(event)
-    }
-
-    fn has_rung(&self) -> bool {
-        let mut entry = libc::pollfd { fd: self.fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one entry, valid for the call.
-        unsafe { libc::poll(&mut entry, 1, 0) > 0 }
-    }
-
-    fn fd(&self) -> libc::c_int {
-        self.io.as_fd().as_raw_fd()
+        listener.wait()?;
     }
 }
 
-/// Puts our handler in place of the present one, which is kept.
-fn install() -> io::Result<()> {
-    let present = action::query(libc::SIGINT)?;
-    PREVIOUS.get_or_init(|| present);
-    let ours: action::Handler = on_interrupt;
-    let flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
-    let ours =
-        libc::sigaction { sa_sigaction: ours as libc::sighandler_t, sa_flags: flags, ..present };
-    action::change(libc::SIGINT, &ours)
-}
-
-/// Loads two words, makes one system call, and goes on to the handler before.
-extern "C" fn on_interrupt(
-    signal: libc::c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut libc::c_void,
-) {
-    // SAFETY: this thread's errno, which the interrupted code may be using.
-    let errno = unsafe { *libc::__errno_location() };
-    // SAFETY: null, or an event, and those live for ever.
-    if let Some(event) = unsafe { CURRENT.load(Ordering::Acquire).as_ref() } {
-        // SAFETY: eight readable bytes. A full counter is readable just as well.
-        unsafe { libc::write(event.fd(), 1_u64.to_ne_bytes().as_ptr().cast(), 8) };
-    }
-    if let Some(previous) = PREVIOUS.get()
-        && !matches!(previous.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN)
-    {
-        // SAFETY: whoever set the action vouched for it; the arguments are the kernel's.
-        unsafe { action::call(previous.sa_sigaction, previous.sa_flags, signal, info, context) };
-    }
-    // SAFETY: as above.
-    unsafe { *libc::__errno_location() = errno };
+fn take(sources: &[Source], next: &AtomicUsize) -> Option<i32> {
+    let start = next.load(Ordering::Relaxed);
+    let order = (0..sources.len()).map(|step| (start + step) % sources.len());
+    let taken = order.into_iter().find(|&index| sources[index].take())?;
+    next.store(taken + 1, Ordering::Relaxed);
+    Some(sources[taken].signal)
 }
