@@ -143,6 +143,7 @@ mod wait;
 mod worker;
 
 pub mod guide;
+#[allow(unsafe_code)]
 pub mod io;
 #[allow(unsafe_code)]
 pub mod net;
