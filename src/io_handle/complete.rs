@@ -28,7 +28,7 @@ use crate::unwind::abort_on_panic;
 use crate::wait::{self, Kind, Reason, Signal};
 
 /// How long a cancelled ring operation may take to end before it is cancelled again.
-const CANCEL_AGAIN_AFTER: Duration = Duration::from_millis(10);
+pub(super) const CANCEL_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 impl IoHandle {
     /// Under the ring: inline when the hint says it will succeed, else a ring operation.

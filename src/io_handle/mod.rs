@@ -21,6 +21,8 @@
 mod claim;
 mod complete;
 mod mode;
+#[allow(dead_code, reason = "for select and futures")]
+pub(crate) mod poll_arm;
 
 use std::cell::OnceCell;
 use std::io;
