@@ -104,16 +104,18 @@ impl Reason {
 
     /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
     pub(crate) fn ends_by_itself(self) -> bool {
-        matches!(
-            self.kind,
+        match self.kind {
             Kind::None
-                | Kind::Read
-                | Kind::Write
-                | Kind::Ready
-                | Kind::Sleep
-                | Kind::Blocking
-                | Kind::LookUp
-        )
+            | Kind::Read
+            | Kind::Write
+            | Kind::Ready
+            | Kind::Sleep
+            | Kind::Blocking
+            | Kind::LookUp => true,
+            // One of several, and a descriptor is among them.
+            Kind::Select | Kind::Future => self.fd >= 0,
+            _ => false,
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use crate::blocks::{self, BlockCache};
 use crate::clock::{self, NEVER, Nanos};
 use crate::coroutine::{Coroutine, Stage};
 use crate::current;
+use crate::driver::arm_slot::ArmSlots;
 use crate::driver::{Driver, Wait};
 use crate::limit;
 use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, UNPARKED, WOKEN};
@@ -57,6 +58,7 @@ pub(crate) struct Worker {
     pub(crate) mailbox: &'static Mailbox,
     pub(crate) runtime: Arc<Shared>,
     pub(crate) driver: Driver,
+    pub(crate) arm_slots: ArmSlots,
     pub(crate) counters: Arc<Counters>,
     pub(crate) blocks: BlockCache,
     /// Unstarted closures of this worker, in the order they came.
@@ -96,6 +98,7 @@ impl Worker {
             mailbox: seat.mailbox,
             counters: Arc::clone(&seat.counters),
             driver,
+            arm_slots: ArmSlots::new(),
             blocks: BlockCache::new(),
             fresh: ReadyQueue::new(),
             ready: ReadyQueue::new(),
