@@ -75,6 +75,8 @@ impl Reason {
     pub(crate) const JOIN: Reason = Reason::new(Kind::Join);
     pub(crate) const SCOPE: Reason = Reason::new(Kind::Scope);
     pub(crate) const BLOCKING: Reason = Reason::new(Kind::Blocking);
+    pub(crate) const CHANNEL: Reason = Reason::new(Kind::Channel);
+    pub(crate) const SELECT: Reason = Reason::new(Kind::Select);
 
     pub(crate) const fn new(kind: Kind) -> Reason {
         Reason { kind, fd: -1 }
@@ -230,7 +232,7 @@ impl Waiter {
 
     /// Waits for the waker's last touch: it has taken this node off its list and will store
     /// `woken` within a few instructions.
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         while !self.is_woken() {
             match self.party {
                 Party::Coroutine { .. } => {
@@ -408,6 +410,15 @@ impl LockedQueue<'_> {
 pub(crate) struct Chosen(*const Waiter);
 
 impl Chosen {
+    /// For queues of other nodes, each with a waiter of its own.
+    ///
+    /// # Safety
+    ///
+    /// The caller took the waiter's node out of its queue, and nobody else wakes it.
+    pub(crate) unsafe fn new(waiter: *const Waiter) -> Chosen {
+        Chosen(waiter)
+    }
+
     pub(crate) fn wake(self) {
         // SAFETY: taking it out of the queue made us the one who wakes it.
         unsafe { Waiter::wake(self.0) };

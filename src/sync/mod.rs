@@ -4,4 +4,12 @@
 //! share one lock or channel. What needs no waiting is std's own: [`Arc`], [`atomic`], the poison
 //! errors.
 
+mod channel;
+pub mod mpmc;
+pub mod mpsc;
+pub mod oneshot;
+pub mod select;
+
 pub use std::sync::{Arc, LockResult, PoisonError, TryLockError, TryLockResult, Weak, atomic};
+
+pub use crate::select;
