@@ -5,13 +5,13 @@
 
 mod of_std {
     use std::os::linux::net::TcpStreamExt;
-    use std::{net, thread};
+    use std::{net, sync, thread};
 
     include!("std_surface/program.rs");
 }
 
 mod of_cosocket {
-    use cosocket::{net, thread};
+    use cosocket::{net, sync, thread};
 
     include!("std_surface/program.rs");
 }
@@ -29,7 +29,17 @@ macro_rules! programs {
     )*};
 }
 
-programs!(stream_options, stream_io, listener, addresses, conversions, threads, scopes,);
+programs!(
+    stream_options,
+    stream_io,
+    listener,
+    addresses,
+    conversions,
+    threads,
+    scopes,
+    channels,
+    sync_channels,
+);
 
 #[test]
 fn types_have_the_traits_of_stds() {
