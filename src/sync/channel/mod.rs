@@ -445,14 +445,21 @@ fn wake(chosen: Option<Chosen>) {
 }
 
 /// A call that may wait begins so: after a run of calls that did not wait, others get their turn;
-/// and a pending cancel ends it, before a value has moved.
+/// and a pending cancel, or a limit that has passed, ends it before a value has moved.
 pub(crate) fn begin_call() {
-    if let Some(worker) = current::worker() {
-        worker.charge();
-        if wait::is_cancellable(worker) {
-            // One who swallows its cancel and calls again starves nobody.
-            worker.yield_now();
-            wait::raise_cancelled();
+    let is_cut = match current::worker() {
+        Some(worker) => {
+            worker.charge();
+            let is_cut = wait::is_cancellable(worker);
+            if is_cut {
+                // One who swallows its cancel and calls again starves nobody.
+                worker.yield_now();
+            }
+            is_cut
         }
+        None => wait::is_elapsed(),
+    };
+    if is_cut {
+        wait::raise_cancelled();
     }
 }
