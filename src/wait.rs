@@ -86,6 +86,8 @@ impl Reason {
     pub(crate) const LOCK: Reason = Reason::new(Kind::Lock);
     pub(crate) const CONDITION: Reason = Reason::new(Kind::Condition);
     pub(crate) const BLOCKING: Reason = Reason::new(Kind::Blocking);
+    pub(crate) const CHANNEL: Reason = Reason::new(Kind::Channel);
+    pub(crate) const SELECT: Reason = Reason::new(Kind::Select);
     pub(crate) const LOOK_UP: Reason = Reason::new(Kind::LookUp);
 
     pub(crate) const fn new(kind: Kind) -> Reason {
@@ -332,7 +334,7 @@ impl Waiter {
 
     /// Waits for the waker's last touch: it has taken this node off its list and will store
     /// `woken` within a few instructions.
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         while !self.is_woken() {
             match self.party {
                 Party::Coroutine { .. } => {
@@ -548,6 +550,15 @@ impl LockedQueue<'_> {
 pub(crate) struct Chosen(*const Waiter);
 
 impl Chosen {
+    /// For queues of other nodes, each with a waiter of its own.
+    ///
+    /// # Safety
+    ///
+    /// The caller took the waiter's node out of its queue, and nobody else wakes it.
+    pub(crate) unsafe fn new(waiter: *const Waiter) -> Chosen {
+        Chosen(waiter)
+    }
+
     /// Leaves word for the waiter.
     pub(crate) fn set_note(&self, note: u64) {
         // SAFETY: out of the queue and not woken yet, it stays in place, and its note is ours.
