@@ -131,6 +131,8 @@ mod scope;
 #[allow(unsafe_code)]
 mod shared;
 #[allow(unsafe_code)]
+mod shutdown;
+#[allow(unsafe_code)]
 mod stack;
 #[allow(unsafe_code)]
 mod timer;
@@ -161,6 +163,7 @@ pub use blocking::unblock;
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
 pub use runtime::{Builder, Runtime, run};
+pub use shutdown::Straggler;
 pub use thread::{LocalJoinHandle, shield, spawn, spawn_local};
 
 /// The payload of a cancelled coroutine: what its `join` returns as the error, and what an
