@@ -253,6 +253,10 @@ pub fn threads() -> io::Result<()> {
     assert_eq!(handle.join().unwrap(), (id, Some("named".into())));
     assert_ne!(thread::current().id(), id);
 
+    let borrowed = [1, 2, 3];
+    // SAFETY: joined before the array goes; nobody cancels this.
+    let handle = unsafe { thread::Builder::new().spawn_unchecked(|| borrowed.len()) }?;
+    assert_eq!(handle.join().unwrap(), 3);
     let parked = thread::spawn(|| {
         thread::park();
         thread::park_timeout(Duration::from_nanos(1));
