@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use cosocket::net::{Keepalive, TcpBuilder, TcpListener, TcpStream, UdpBuilder, UdpSocket};
 use cosocket::thread;
-use socket2::SockRef;
 use socket_util::{closed_port, everywhere, is_nonblocking, spawn_waiting};
+use socket2::SockRef;
 
 fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
@@ -272,8 +272,8 @@ fn several_udp_sockets_hear_one_multicast() {
         for socket in [&first, &second] {
             socket.join_multicast_v4(&group, &Ipv4Addr::LOCALHOST).unwrap();
         }
-        let receivers = [first, second]
-            .map(|socket| spawn_waiting(move || socket.recv(&mut [0; 16]).unwrap()));
+        let receivers =
+            [first, second].map(|socket| spawn_waiting(move || socket.recv(&mut [0; 16]).unwrap()));
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.set_multicast_loop_v4(true).unwrap();
         SockRef::from(&sender).set_multicast_if_v4(&Ipv4Addr::LOCALHOST).unwrap();

@@ -49,12 +49,9 @@ struct Control([MaybeUninit<u8>; CONTROL_BYTES]);
 
 impl IoHandle {
     /// Receives a datagram and the address that it came from.
-    pub(crate) fn recv_from(
-        &self,
-        buffer: &mut [u8],
-        flags: i32,
-    ) -> io::Result<(usize, SockAddr)> {
-        let receive = |storage: *mut socket2::SockAddrStorage, storage_len: *mut libc::socklen_t| {
+    pub(crate) fn recv_from(&self, buffer: &mut [u8], flags: i32) -> io::Result<(usize, SockAddr)> {
+        let receive = |storage: *mut socket2::SockAddrStorage,
+                       storage_len: *mut libc::socklen_t| {
             let mut vector = vector(buffer.as_mut_ptr(), buffer.len());
             let mut message = message(&mut vector);
             message.msg_name = storage.cast();

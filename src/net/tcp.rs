@@ -12,9 +12,7 @@ use socket2::{SockAddr, SockRef, Socket};
 use super::addr::ip_address;
 use super::{Keepalive, TcpBuilder, ToSocketAddrs};
 use crate::io_handle::IoHandle;
-use crate::socket::{
-    descriptor_conversions, socket_methods, socket_timeouts, stream_transfers,
-};
+use crate::socket::{descriptor_conversions, socket_methods, socket_timeouts, stream_transfers};
 
 /// A TCP connection; [`std::net::TcpStream`] for coroutines.
 ///
