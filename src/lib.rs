@@ -106,6 +106,8 @@ mod dump;
 #[allow(unsafe_code)]
 mod io_handle;
 #[allow(unsafe_code)]
+mod limit;
+#[allow(unsafe_code)]
 mod list;
 #[allow(unsafe_code)]
 mod local;

@@ -9,11 +9,12 @@ use std::thread::JoinHandle as ThreadHandle;
 
 use crate::deadlock::Silence;
 use crate::driver::{Choice, Driver};
+use crate::mailbox::CANCELLED;
 use crate::metrics::Metrics;
 use crate::shared::{Options, Place, Seat, Shared};
 use crate::stack::StackPool;
 use crate::unwind::{abort_on_panic, watch_panics};
-use crate::wait::Shield;
+use crate::wait::{self, Shield};
 use crate::worker::Worker;
 use crate::{current, overflow};
 
@@ -227,7 +228,8 @@ impl Runtime {
     }
 
     /// Runs `f` as a coroutine while the calling thread waits for it, and returns what it
-    /// returns. Coroutines that `f` spawned and did not join go on.
+    /// returns. Coroutines that `f` spawned and did not join go on. A
+    /// [`timeout`](crate::time::timeout) around this cancels `f`, and unwinds when it is over.
     ///
     /// # Panics
     ///
@@ -243,14 +245,22 @@ impl Runtime {
             current::worker().is_none(),
             "cosocket: `run` called inside a coroutine; call the function directly, or spawn it"
         );
-        // SAFETY: this thread waits for the coroutine's end before anything borrowed ends: a
-        // plain thread's wait is not cancelled, and nothing below panics before the wait.
+        // SAFETY: this thread waits for the coroutine's end before anything borrowed ends: a limit
+        // around this cuts the first wait only, and nothing below panics before the second.
         let packet = unsafe { self.shared.spawn(Options::new(), f, ()) };
         let packet = packet.unwrap_or_else(|error| panic!("cosocket: cannot run: {error}"));
-        self.shared.silence.while_blocked(|| packet.identity().wait_done(true));
+        let is_cut = self.shared.silence.while_blocked(|| {
+            let is_cut = !packet.identity().wait_done(false);
+            if is_cut {
+                packet.identity().signal(CANCELLED);
+                packet.identity().wait_done(true);
+            }
+            is_cut
+        });
         // SAFETY: the only handle.
         match unsafe { packet.take() }.expect("waited for") {
             Ok(value) => value,
+            Err(payload) if is_cut && payload.is::<crate::Cancelled>() => wait::raise_cancelled(),
             Err(payload) => resume_unwind(payload),
         }
     }

@@ -1,7 +1,7 @@
 //! A descriptor with what it takes to wait on it: the one path of every I/O call.
 //!
 //! ```text
-//!            plain thread --> the blocking system call itself
+//!            plain thread --> the blocking system call itself; inside a limit, poll comes first
 //!            nonblocking  --> one attempt, WouldBlock
 //!   call --> unwinding    --> one attempt, "coroutine is unwinding"
 //!            coroutine    --> claim the half --> hinted inline attempt --> driver --> result
@@ -19,6 +19,7 @@
 //! last one found the socket full. Of datagrams one result says nothing about the next one: they
 //! always go inline first.
 
+mod blocking;
 mod claim;
 mod complete;
 mod message;
@@ -39,7 +40,7 @@ use socket2::{Protocol, SockRef};
 pub(crate) use crate::driver::op::{Direction, Op};
 pub use message::Received;
 
-use crate::clock::{self, Nanos};
+use crate::clock::Nanos;
 use crate::current;
 use crate::driver::source::Source;
 use crate::driver::{Driver, op};
@@ -182,7 +183,7 @@ impl IoHandle {
                 let call = Call::new(worker, direction, timeout);
                 self.wait_for(&call, events)
             }
-            None => poll_blocking(self.fd.as_raw_fd(), events, timeout.map(clock::after)),
+            None => blocking::wait_ready(self.fd.as_raw_fd(), events, timeout),
         }
     }
 
@@ -205,18 +206,21 @@ impl IoHandle {
         len: *mut libc::socklen_t,
     ) -> io::Result<RawFd> {
         let direction = Direction::Read;
-        // SAFETY: the caller's pointers.
-        let attempt =
-            |may_block| unsafe { op::accept(self.fd.as_raw_fd(), address, len, may_block) };
+        let attempt = |may_block: bool| {
+            if !may_block {
+                // Every time: a clone's conversion may have given the flag back meanwhile.
+                self.mode.borrow_nonblocking(self.fd.as_fd())?;
+            }
+            // SAFETY: the caller's pointers.
+            unsafe { op::accept(self.fd.as_raw_fd(), address, len, may_block) }
+        };
         let Some(worker) = current::worker() else {
-            return self.block_on(direction, || attempt(true));
+            return self.block_on(direction, attempt);
         };
         begin(worker)?;
         let timeout = self.timeout(direction);
         let call = Call::new(worker, direction, timeout);
         loop {
-            // Every time: a clone's conversion may have given the flag back meanwhile.
-            self.mode.borrow_nonblocking(self.fd.as_fd())?;
             worker.counters.attempts.add(1);
             match attempt(false) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -254,7 +258,7 @@ impl IoHandle {
     unsafe fn perform(&self, direction: Direction, op: Op, len: usize) -> io::Result<usize> {
         let Some(worker) = current::worker() else {
             // SAFETY: the caller's pointers.
-            let attempt = || unsafe { op.attempt(true) };
+            let attempt = |may_block| unsafe { op.attempt(may_block) };
             return self.block_on(direction, attempt).map(|moved| moved as usize);
         };
         begin(worker)?;
@@ -306,44 +310,6 @@ impl IoHandle {
                 Err(unwinding())
             }
             Err(error) => Err(error),
-        }
-    }
-
-    /// On a plain thread: the blocking call itself. Where we have set O_NONBLOCK behind the
-    /// user's back, `poll` does the waiting; and after a signal, when the kernel would start the
-    /// socket's timeout anew.
-    fn block_on(
-        &self,
-        direction: Direction,
-        call: impl Fn() -> io::Result<i32>,
-    ) -> io::Result<i32> {
-        let deadline = self.timeout(direction).map(clock::after);
-        loop {
-            // Readiness that leads to nothing must not make it go on for ever.
-            let is_last = deadline.is_some_and(|deadline| clock::now() >= deadline);
-            let interrupted = match call() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
-                result => return result,
-            };
-            if interrupted && deadline.is_none() {
-                continue;
-            }
-            if interrupted && is_last {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            if !interrupted && self.mode.is_nonblocking(self.fd.as_fd()) {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            if !interrupted && !self.mode.is_borrowed_nonblocking() {
-                // The kernel's own SO_RCVTIMEO or SO_SNDTIMEO.
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            let events = match direction {
-                Direction::Read => libc::POLLIN,
-                Direction::Write => libc::POLLOUT,
-            };
-            poll_blocking(self.fd.as_raw_fd(), events, deadline)?;
         }
     }
 
@@ -417,10 +383,10 @@ impl AsFd for IoHandle {
 }
 
 /// Every call begins so: after a run of calls that did not wait, others get their turn first; and
-/// a pending cancel ends it.
+/// a pending cancel, or a limit that has passed, ends it.
 fn begin(worker: &Worker) -> io::Result<()> {
     worker.charge();
-    if wait::is_cancellable(worker) {
+    if wait::is_io_cut(worker) {
         // One who swallows its cancel and calls again starves nobody.
         worker.yield_now();
         return Err(ended(Signal::Cancelled));
@@ -430,7 +396,7 @@ fn begin(worker: &Worker) -> io::Result<()> {
 
 /// [`begin`] for a call that is made elsewhere, such as `connect`.
 pub(crate) fn begin_call() -> io::Result<()> {
-    current::worker().map_or(Ok(()), begin)
+    current::worker().map_or_else(blocking::begin, begin)
 }
 
 /// One call of a coroutine: who makes it, on which half, for how long it may wait.
@@ -480,27 +446,4 @@ fn message(buffers: *mut libc::iovec, count: usize) -> libc::msghdr {
     // More than the kernel takes at once is a shorter transfer, as in std.
     message.msg_iovlen = count.min(libc::UIO_MAXIOV as usize) as _;
     message
-}
-
-fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
-    loop {
-        // Rounded up: a wait must not end early.
-        let left_ms = deadline.map_or(-1, |deadline| {
-            let left = deadline.saturating_sub(clock::now()).div_ceil(1_000_000);
-            i32::try_from(left).unwrap_or(i32::MAX)
-        });
-        let mut entry = libc::pollfd { fd, events, revents: 0 };
-        // SAFETY: one entry, valid for the call.
-        match unsafe { libc::poll(&mut entry, 1, left_ms) } {
-            1.. => return Ok(entry.revents),
-            0 if left_ms != i32::MAX => return Err(io::ErrorKind::TimedOut.into()),
-            0 => {}
-            _ => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
-        }
-    }
 }

@@ -15,13 +15,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::thread;
 use std::time::Duration;
 
 use socket2::{SockAddr, SockRef};
 
-use super::{Call, Direction, IoHandle, begin, ended, unwinding};
-use crate::current;
+use super::{Call, Direction, IoHandle, begin, blocking, ended, unwinding};
+use crate::clock::{self, Nanos};
 use crate::wait::{self, Kind, Reason, Signal};
+use crate::{current, limit};
 
 /// Long enough for the other side to get its turn, if it is on this worker.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
@@ -39,7 +41,10 @@ impl IoHandle {
         attempt: impl Fn(bool) -> io::Result<i32>,
     ) -> io::Result<i32> {
         let Some(worker) = current::worker() else {
-            return self.block_on(direction, || attempt(true));
+            return match limit::of_thread(true) {
+                None => self.block_on(direction, |_| attempt(true)),
+                Some(limit) => self.attempt_until(limit, direction, attempt),
+            };
         };
         begin(worker)?;
         let nonblocking = self.mode.is_nonblocking(self.fd.as_fd());
@@ -73,9 +78,39 @@ impl IoHandle {
         }
     }
 
+    /// The same on a plain thread whose waits a limit bounds.
+    #[cold]
+    fn attempt_until(
+        &self,
+        limit: Nanos,
+        direction: Direction,
+        attempt: impl Fn(bool) -> io::Result<i32>,
+    ) -> io::Result<i32> {
+        blocking::begin()?;
+        let timeout = self.timeout(direction).map_or(Nanos::MAX, clock::after);
+        let until = limit.min(timeout);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let now = clock::now();
+            match attempt(false) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            if self.mode.is_nonblocking(self.fd.as_fd()) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            if now >= until {
+                blocking::begin()?;
+                return Err(ended(Signal::TimedOut));
+            }
+            thread::sleep(pause.min(Duration::from_nanos(until - now)));
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
     /// Connects a fresh AF_UNIX socket, for as long as the blocking call would wait.
     pub(crate) fn connect_local(&self, address: &SockAddr) -> io::Result<()> {
-        if current::worker().is_some() {
+        if current::worker().is_some() || limit::of_thread(true).is_some() {
             self.mode.borrow_nonblocking(self.fd.as_fd())?;
         }
         let connect = |_may_block| SockRef::from(self).connect(address).map(|()| 0);

@@ -13,6 +13,7 @@ use std::{option, slice, vec};
 use socket2::SockAddr;
 
 use crate::blocking;
+use crate::wait::Reason;
 
 /// What names one or more socket addresses; the counterpart of [`std::net::ToSocketAddrs`], with
 /// the same implementations.
@@ -27,7 +28,9 @@ use crate::blocking;
 /// Only a name makes the call wait. In a coroutine the look-up runs in the pool of
 /// [`unblock`](crate::unblock) and the coroutine alone waits; elsewhere it blocks the thread.
 /// A look-up cannot be stopped: how long it takes is up to the system's resolver (see
-/// `resolv.conf(5)`), and one whose caller gave up still runs to its end in the pool.
+/// `resolv.conf(5)`). Inside a [`timeout`](crate::time::timeout) the call fails with
+/// [`TimedOut`](io::ErrorKind::TimedOut) when that has passed, and the look-up still runs to its
+/// end in the pool.
 ///
 /// # Errors
 ///
@@ -95,7 +98,8 @@ impl ToSocketAddrs for (&str, u16) {
 /// give up.
 fn look_up(host: &str, port: u16) -> io::Result<vec::IntoIter<SocketAddr>> {
     let target = (host.to_owned(), port);
-    blocking::try_unblock(move || std::net::ToSocketAddrs::to_socket_addrs(&target))?
+    let look_up = move || std::net::ToSocketAddrs::to_socket_addrs(&target);
+    blocking::try_unblock_for(Reason::LOOK_UP, look_up)?
 }
 
 fn invalid(message: &'static str) -> io::Error {
