@@ -8,12 +8,26 @@ mod of_std {
     use std::{net, thread};
 
     include!("std_surface/program.rs");
+
+    pub use locks::*;
+    mod locks {
+        use std::{sync, thread};
+
+        include!("std_surface/locks.rs");
+    }
 }
 
 mod of_cosocket {
     use cosocket::{net, thread};
 
     include!("std_surface/program.rs");
+
+    pub use locks::*;
+    mod locks {
+        use cosocket::{sync, thread};
+
+        include!("std_surface/locks.rs");
+    }
 }
 
 /// One test per function of the program: on std, on our types from a plain thread, and on our
@@ -30,11 +44,14 @@ macro_rules! programs {
 }
 
 programs!(stream_options, stream_io, listener, addresses, conversions, threads, scopes,);
+programs!(mutexes, read_write_locks, condition_variables,);
 
 #[test]
 fn types_have_the_traits_of_stds() {
     of_std::traits();
     of_cosocket::traits();
+    of_std::lock_traits();
+    of_cosocket::lock_traits();
 }
 
 #[test]
@@ -42,6 +59,9 @@ fn debug_output_has_the_shape_of_stds() {
     let expected = of_std::debug().unwrap();
     assert_eq!(of_cosocket::debug().unwrap(), expected);
     assert_eq!(cosocket::run(of_cosocket::debug).unwrap(), expected);
+    let expected = of_std::lock_debug().unwrap();
+    assert_eq!(of_cosocket::lock_debug().unwrap(), expected);
+    assert_eq!(cosocket::run(of_cosocket::lock_debug).unwrap(), expected);
 }
 
 #[test]
