@@ -29,9 +29,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
 use crate::arch;
-use crate::clock::Nanos;
 use crate::current;
 use crate::driver::OpSlot;
+use crate::limit::Limit;
 use crate::local::Locals;
 use crate::mailbox::Signals;
 use crate::stack::{Reserved, Stack};
@@ -60,9 +60,6 @@ pub(crate) enum Frames {
 /// The home of a block that no worker has.
 pub(crate) const NOWHERE: u32 = u32::MAX;
 
-/// No deadline.
-pub(crate) const NEVER: Nanos = Nanos::MAX;
-
 /// The control block; see the module's picture. What a switch touches comes first.
 #[repr(C, align(64))]
 pub(crate) struct Coroutine {
@@ -71,8 +68,6 @@ pub(crate) struct Coroutine {
     pub(crate) next: Cell<*const Coroutine>,
     pub(crate) signals: Signals,
     pub(crate) stage: Cell<Stage>,
-    /// Set by the wheel when it is what ended the wait.
-    pub(crate) timed_out: Cell<bool>,
     /// Known to unwind: it was cancelled, or gave way in the middle of an unwind.
     pub(crate) unwinding: Cell<Option<Cause>>,
     reason_kind: Cell<Kind>,
@@ -86,9 +81,11 @@ pub(crate) struct Coroutine {
     /// The index of the worker it runs on, or `NOWHERE`. Written before the block is published
     /// or started.
     pub(crate) home: AtomicU32,
-    /// Fires at or before `deadline`; stays armed from wait to wait (see `Worker::set_deadline`).
+    /// Fires no later than the first of `limits`; stays armed from one to the next (see
+    /// `Worker::arm`).
     pub(crate) timer: Timer,
-    pub(crate) deadline: Cell<Nanos>,
+    /// The innermost of what bounds its waits; they lie in its frames.
+    pub(crate) limits: Cell<*const Limit>,
     pub(crate) op: OpSlot,
     packet: UnsafeCell<Option<Arc<dyn Spawned>>>,
     pub(crate) frames: UnsafeCell<Frames>,
@@ -108,7 +105,6 @@ impl Coroutine {
             next: Cell::new(ptr::null()),
             signals: Signals::new(),
             stage: Cell::new(Stage::Finished),
-            timed_out: Cell::new(false),
             unwinding: Cell::new(None),
             panicked: Cell::new(false),
             reason_kind: Cell::new(Kind::None),
@@ -117,7 +113,7 @@ impl Coroutine {
             unparked: Cell::new(false),
             home: AtomicU32::new(NOWHERE),
             timer: Timer::new(),
-            deadline: Cell::new(NEVER),
+            limits: Cell::new(ptr::null()),
             op: OpSlot::new(),
             packet: UnsafeCell::new(None),
             frames: UnsafeCell::new(Frames::None),
@@ -140,7 +136,7 @@ impl Coroutine {
         self.panicked.set(false);
         self.shield.set(0);
         self.unparked.set(false);
-        self.deadline.set(NEVER);
+        debug_assert!(self.limits.get().is_null(), "the last coroutine's limits");
         self.set_reason(Reason::NONE);
         // SAFETY: the caller owns the block, so nobody else looks at these cells.
         unsafe {

@@ -106,6 +106,8 @@ mod dump;
 #[allow(unsafe_code)]
 mod io_handle;
 #[allow(unsafe_code)]
+mod limit;
+#[allow(unsafe_code)]
 mod list;
 #[allow(unsafe_code)]
 mod local;
@@ -129,6 +131,8 @@ mod scope;
 #[allow(unsafe_code)]
 mod shared;
 #[allow(unsafe_code)]
+mod socket;
+#[allow(unsafe_code)]
 mod stack;
 #[allow(unsafe_code)]
 mod timer;
@@ -142,6 +146,7 @@ pub mod guide;
 pub mod io;
 #[allow(unsafe_code)]
 pub mod net;
+#[allow(unsafe_code)]
 pub mod os;
 #[allow(unsafe_code)]
 pub mod process;

@@ -19,9 +19,10 @@ pub use crate::scope::{Scope, ScopedJoinHandle, scope};
 use crate::clock;
 use crate::coroutine::{Outcome, Spawned, detach, drop_quietly};
 use crate::current;
+use crate::limit;
 use crate::mailbox::{CANCELLED, UNPARKED};
 use crate::runtime;
-use crate::shared::{Options, Shared};
+use crate::shared::{Options, Place, Shared};
 use crate::wait::{self, Reason, Shield, Signal};
 
 /// Spawns a coroutine and returns a handle to it.
@@ -71,7 +72,7 @@ where
 {
     let worker = current::worker()
         .expect("cosocket: `spawn_local` called outside a coroutine; use `run` or `spawn` first");
-    let options = Options { here_only: true, ..Options::new() };
+    let options = Options { place: Place::Here, ..Options::new() };
     // SAFETY: nothing is borrowed, it starts on this worker, and the handle is not `Send`.
     let packet =
         unsafe { worker.runtime.spawn(options, f, ()) }.expect("failed to spawn coroutine");
@@ -184,8 +185,8 @@ impl<T> JoinHandle<T> {
     /// Waits for the coroutine and returns its result, or the payload of its panic.
     /// A cancelled coroutine's payload is [`Cancelled`](crate::Cancelled).
     ///
-    /// When the waiting coroutine is itself cancelled, this unwinds, and detaches the other one,
-    /// which goes on. A coroutine that joins itself waits for ever.
+    /// When the waiting coroutine is itself cancelled, or a [`timeout`](crate::time::timeout) around
+    /// this has passed, this unwinds, and detaches the other one, which goes on. A coroutine that joins itself waits for ever.
     pub fn join(self) -> Result<T> {
         self.0.join()
     }
@@ -405,7 +406,7 @@ pub fn current() -> Thread {
 }
 
 /// Waits until [`Thread::unpark`] is, or was, called. May return without that, as in std. A cancel
-/// unwinds out of it.
+/// unwinds out of it, and so does an enclosing [`timeout`](crate::time::timeout).
 ///
 /// ```
 /// use cosocket::thread;
@@ -428,7 +429,7 @@ pub fn current() -> Thread {
 pub fn park() {
     match current::worker() {
         Some(_) => park_coroutine(None),
-        None => std::thread::park(),
+        None => park_thread(None),
     }
 }
 
@@ -437,7 +438,7 @@ pub fn park() {
 pub fn park_timeout(timeout: Duration) {
     match current::worker() {
         Some(worker) => park_coroutine(Some(worker.after(timeout))),
-        None => std::thread::park_timeout(timeout),
+        None => park_thread(Some(timeout)),
     }
 }
 
@@ -458,12 +459,46 @@ fn park_coroutine(deadline: Option<clock::Nanos>) {
     }
 }
 
-/// Waits for at least `duration`, rounded up to a tick of 65.5 µs. A cancel unwinds out of it.
+/// On a plain thread std parks, for no longer than a limit around it allows.
+fn park_thread(timeout: Option<Duration>) {
+    let _shield = Shield::where_nothing_unwinds();
+    let Some(limit) = limit::of_thread(false) else {
+        return timeout.map_or_else(std::thread::park, std::thread::park_timeout);
+    };
+    let left = time_until(limit);
+    if !left.is_zero() {
+        std::thread::park_timeout(timeout.map_or(left, |timeout| timeout.min(left)));
+    }
+    if time_until(limit).is_zero() {
+        // A token that came at the last moment may be what ended it: it is for the next `park`,
+        // which may return for nothing, as in std.
+        std::thread::current().unpark();
+        wait::raise_cancelled();
+    }
+}
+
+/// Waits for at least `duration`, rounded up to a tick of 65.5 µs. A cancel unwinds out of it, and
+/// so does an enclosing [`timeout`](crate::time::timeout).
 pub fn sleep(duration: Duration) {
     match current::worker() {
         Some(worker) => sleep_until_nanos(worker.after(duration)),
-        None => std::thread::sleep(duration),
+        None => sleep_thread(duration),
     }
+}
+
+fn sleep_thread(duration: Duration) {
+    let _shield = Shield::where_nothing_unwinds();
+    match limit::of_thread(false).map(time_until) {
+        Some(left) if left < duration || left.is_zero() => {
+            std::thread::sleep(left);
+            wait::raise_cancelled();
+        }
+        _ => std::thread::sleep(duration),
+    }
+}
+
+fn time_until(at: clock::Nanos) -> Duration {
+    Duration::from_nanos(at.saturating_sub(clock::now()))
 }
 
 /// Waits until `deadline` has passed; as [`sleep`]. One that has passed already only yields.
@@ -486,7 +521,8 @@ fn sleep_until_nanos(deadline: clock::Nanos) {
 
 /// Lets every other ready coroutine of this worker run first; on a plain thread, other threads.
 ///
-/// A pending cancel unwinds here.
+/// A pending cancel unwinds here, and so does an enclosing [`timeout`](crate::time::timeout) that
+/// has passed.
 pub fn yield_now() {
     match current::worker() {
         Some(worker) => {
@@ -495,16 +531,23 @@ pub fn yield_now() {
                 raise_where_possible();
             }
         }
-        None => std::thread::yield_now(),
+        None => {
+            std::thread::yield_now();
+            if limit::of_thread(false).is_some_and(|limit| time_until(limit).is_zero()) {
+                raise_where_possible();
+            }
+        }
     }
 }
 
-/// Runs `f` with cancels of this coroutine held back: one that comes meanwhile takes effect at
-/// the first wait after it.
+/// Runs `f` with everything held back that would unwind it: a cancel of this coroutine, or a
+/// [`timeout`](crate::time::timeout) around it, that comes meanwhile takes effect at the first
+/// wait after it.
 ///
 /// For foreign frames that must not be unwound (C callbacks), and for waits that must come to
-/// their end. Timeouts of sockets go on to apply. It may be nested. On a plain thread it just runs
-/// `f`.
+/// their end. It may be nested. What returns an error goes on to do so: timeouts of sockets apply,
+/// and so does the limit of a `timeout` around it to I/O calls in it. A `timeout` inside of `f`
+/// is not held back: what it unwinds is inside of it.
 pub fn shield<T>(f: impl FnOnce() -> T) -> T {
     let _shield = Shield::raise();
     f()

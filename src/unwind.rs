@@ -52,7 +52,7 @@ pub(crate) enum Cause {
 
 /// Whether a payload is one with which we end waits, rather than a panic's.
 fn is_quiet(payload: &(dyn Any + Send)) -> bool {
-    payload.is::<crate::Cancelled>()
+    payload.is::<crate::Cancelled>() || payload.is::<crate::time::Elapsed>()
 }
 
 thread_local! {
@@ -160,11 +160,11 @@ impl Worker {
         }
     }
 
-    /// Wakes those whose cancel waited for an unwind on this thread to end.
+    /// Wakes those whose cancel, or limit, waited for an unwind on this thread to end.
     #[cold]
     fn wake_cancelled(&self) {
         self.for_each_started(|block| {
-            if block.signals.is_cancelled() {
+            if block.signals.is_interrupted() {
                 self.make_ready(block);
             }
         });

@@ -11,26 +11,34 @@
 //!                                                        -> Cancelled   (withdraw, unwind)
 //! ```
 //!
+//! `Cancelled` is what ends a wait from outside: a cancel, or an enclosing limit that has passed
+//! (see [`crate::limit`]). Which of them it was matters only where the wait ends, in
+//! [`cancelled`] and [`raise_cancelled`].
+//!
 //! A [`Waiter`] lies in the frame that waits, so waiting allocates nothing. Whoever wakes it
 //! copies what it needs first; its last touch is the store of `woken`, after which the frame may
 //! be gone. A waiter that finds itself unlinked but not yet woken therefore waits for that store
 //! before it leaves (`Waiter::settle`).
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::{self, Nanos};
-use crate::coroutine::{Coroutine, NEVER};
+use crate::clock::{self, NEVER, Nanos};
+use crate::coroutine::Coroutine;
 use crate::current;
+use crate::limit::{self, Interruption, Limit};
 use crate::list::{Links, List, Node};
 use crate::mailbox::WOKEN;
+use crate::time::Elapsed;
 use crate::unwind;
 use crate::worker::{self, Worker};
 
-/// How a wait ended. A wake is a hint: every caller looks at its own condition again.
+/// How a wait ended. A wake is a hint: every caller looks at its own condition again. `Cancelled`
+/// also stands for an enclosing limit: see the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     Wake,
@@ -66,6 +74,7 @@ pub(crate) enum Kind {
     Select,
     Future,
     Blocking,
+    LookUp,
 }
 
 impl Reason {
@@ -77,6 +86,7 @@ impl Reason {
     pub(crate) const LOCK: Reason = Reason::new(Kind::Lock);
     pub(crate) const CONDITION: Reason = Reason::new(Kind::Condition);
     pub(crate) const BLOCKING: Reason = Reason::new(Kind::Blocking);
+    pub(crate) const LOOK_UP: Reason = Reason::new(Kind::LookUp);
 
     pub(crate) const fn new(kind: Kind) -> Reason {
         Reason { kind, fd: -1 }
@@ -86,11 +96,23 @@ impl Reason {
         Reason { kind, fd }
     }
 
+    /// A call that can fail: a limit then cuts it in a shield, too.
+    pub(crate) fn is_io(self) -> bool {
+        let Reason { kind, .. } = self;
+        matches!(kind, Kind::Read | Kind::Write | Kind::Ready | Kind::Turn | Kind::LookUp)
+    }
+
     /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
     pub(crate) fn ends_by_itself(self) -> bool {
         matches!(
             self.kind,
-            Kind::None | Kind::Read | Kind::Write | Kind::Ready | Kind::Sleep | Kind::Blocking
+            Kind::None
+                | Kind::Read
+                | Kind::Write
+                | Kind::Ready
+                | Kind::Sleep
+                | Kind::Blocking
+                | Kind::LookUp
         )
     }
 }
@@ -116,6 +138,7 @@ impl std::fmt::Display for Reason {
             Kind::Select => "one of several",
             Kind::Future => "a future",
             Kind::Blocking => "a blocking job",
+            Kind::LookUp => "a name look-up",
         };
         if self.fd >= 0 { write!(f, "{what} fd={}", self.fd) } else { f.write_str(what) }
     }
@@ -123,8 +146,9 @@ impl std::fmt::Display for Reason {
 
 /// Gives the worker to others until something makes this coroutine ready again.
 ///
-/// `deadline` bounds this one wait. Unless `shielded`, a pending cancel ends it: a cancel is
-/// sticky, so a coroutine that caught its unwind and waits again yields once, then is told again.
+/// `deadline` bounds this one wait. Unless `shielded`, a pending cancel or a limit that has passed
+/// ends it. Both are sticky: a coroutine that caught the unwind and waits again yields once, then
+/// is told again.
 pub(crate) fn suspend(
     worker: &Worker,
     reason: Reason,
@@ -132,41 +156,44 @@ pub(crate) fn suspend(
     shielded: bool,
 ) -> Signal {
     let me = worker.current();
-    let shielded = shielded || me.shield.get() > 0 || worker.may_be_unwinding();
-    if !shielded && me.signals.is_cancelled() {
+    let shielded = shielded || worker.may_be_unwinding();
+    let is_cut = || {
+        !shielded
+            && me.signals.is_interrupted()
+            && limit::interruption(me, reason.is_io()).is_some()
+    };
+    if is_cut() {
         worker.yield_now();
         return Signal::Cancelled;
     }
     me.set_reason(reason);
-    if let Some(deadline) = deadline {
-        worker.set_deadline(me, deadline);
-    }
     worker.enter_wait_of(me);
-    worker.switch_away(me);
+    let timed_out = match deadline {
+        Some(at) => Limit::around_wait(worker, me, at, || worker.switch_away(me)),
+        None => {
+            worker.switch_away(me);
+            false
+        }
+    };
     worker.leave_wait_of(me);
-    me.deadline.set(NEVER);
-    if me.timed_out.replace(false) {
+    if timed_out {
         Signal::TimedOut
-    } else if !shielded && me.signals.is_cancelled() {
+    } else if is_cut() {
         Signal::Cancelled
     } else {
         Signal::Wake
     }
 }
 
-/// Ends the coroutine: unwinds it with the payload [`crate::Cancelled`], past the panic hook.
+/// Ends a wait that has no error to return: unwinds, past the panic hook, with the payload
+/// [`crate::Cancelled`] to the root of the coroutine, or [`Elapsed`] to a `timeout`.
 ///
-/// With `panic = "abort"` there is no unwinding; callers turn the cancel into an error there.
+/// With `panic = "abort"` there is no unwinding; callers keep themselves from being cut there.
 pub(crate) fn raise_cancelled() -> ! {
-    unwind::unwind(Box::new(crate::Cancelled))
-}
-
-/// Ends a wait that was cancelled: by unwinding, or where nothing unwinds by an error.
-pub(crate) fn cancelled() -> std::io::Error {
-    if cfg!(panic = "unwind") {
-        raise_cancelled();
+    match interruption_here(false) {
+        Interruption::Cancel => unwind::unwind(Box::new(crate::Cancelled)),
+        Interruption::Elapsed => unwind::unwind(Box::new(Elapsed::new())),
     }
-    std::io::Error::other(crate::Cancelled)
 }
 
 /// The time, for what need not be exact: for a coroutine as of its worker's last look at the clock.
@@ -174,10 +201,51 @@ pub(crate) fn recent_time() -> Nanos {
     current::worker().map_or_else(clock::now, Worker::recent_time)
 }
 
-/// A pending cancel that may be delivered here and now.
+/// Ends a wait that can return an error: by that for a limit; for a cancel by unwinding, or where
+/// nothing unwinds by an error too.
+pub(crate) fn cancelled() -> std::io::Error {
+    match interruption_here(true) {
+        Interruption::Elapsed => Elapsed::new().into(),
+        Interruption::Cancel if cfg!(panic = "unwind") => raise_cancelled(),
+        Interruption::Cancel => std::io::Error::other(crate::Cancelled),
+    }
+}
+
+/// What it was that has just ended a wait. A plain thread is never cancelled.
+fn interruption_here(is_io: bool) -> Interruption {
+    match current::worker() {
+        Some(worker) => {
+            limit::interruption(worker.current(), is_io).unwrap_or(Interruption::Cancel)
+        }
+        None => Interruption::Elapsed,
+    }
+}
+
+/// Whether it is a limit that has passed, and no cancel, that ends waits now.
+pub(crate) fn is_elapsed() -> bool {
+    match current::worker() {
+        Some(worker) => limit::interruption(worker.current(), false) == Some(Interruption::Elapsed),
+        None => limit::of_thread(false).is_some_and(|at| at <= clock::now()),
+    }
+}
+
+/// Whether a pending cancel, or a limit that has passed, may unwind here and now.
 pub(crate) fn is_cancellable(worker: &Worker) -> bool {
+    is_cut(worker, false)
+}
+
+/// As [`is_cancellable`], for a call that can fail.
+#[inline]
+pub(crate) fn is_io_cut(worker: &Worker) -> bool {
+    is_cut(worker, true)
+}
+
+#[inline]
+fn is_cut(worker: &Worker, is_io: bool) -> bool {
     let me = worker.current();
-    me.signals.is_cancelled() && me.shield.get() == 0 && !worker.may_be_unwinding()
+    me.signals.is_interrupted()
+        && limit::interruption(me, is_io).is_some()
+        && !worker.may_be_unwinding()
 }
 
 /// Who waits: a coroutine, or a plain thread.
@@ -253,7 +321,10 @@ impl Waiter {
                 let worker = current::worker().expect("a coroutine stays on its worker");
                 suspend(worker, reason, deadline, shielded)
             }
-            Party::Thread => self.block_thread(deadline),
+            Party::Thread => {
+                let limit = if shielded { None } else { limit::of_thread(reason.is_io()) };
+                self.block_thread(deadline, limit)
+            }
         }
     }
 
@@ -266,7 +337,7 @@ impl Waiter {
                     self.wait(Reason::NONE, None, true);
                 }
                 Party::Thread => {
-                    self.block_thread(None);
+                    self.block_thread(None, None);
                 }
             }
         }
@@ -292,13 +363,16 @@ impl Waiter {
         }
     }
 
+    /// For the wait's own `deadline`, or to the `limit` around it.
     #[cold]
-    fn block_thread(&self, deadline: Option<Nanos>) -> Signal {
-        let timeout = match deadline {
-            None => None,
-            Some(deadline) => match deadline.checked_sub(clock::now()) {
-                Some(left) if left > 0 => Some(Duration::from_nanos(left)),
-                _ => return Signal::TimedOut,
+    fn block_thread(&self, deadline: Option<Nanos>, limit: Option<Nanos>) -> Signal {
+        let (deadline, limit) = (deadline.unwrap_or(NEVER), limit.unwrap_or(NEVER));
+        let timeout = match deadline.min(limit) {
+            NEVER => None,
+            nearest => match nearest.saturating_sub(clock::now()) {
+                0 if deadline <= limit => return Signal::TimedOut,
+                0 => return Signal::Cancelled,
+                left => Some(Duration::from_nanos(left)),
             },
         };
         futex_wait(&self.woken, 0, timeout);
@@ -484,21 +558,25 @@ impl Chosen {
     }
 }
 
-/// Keeps cancels away from the current coroutine while it lives.
+/// Keeps what would unwind away from the current coroutine or thread while it lives.
 pub(crate) struct Shield {
-    cell: Option<&'static Cell<u16>>,
+    /// `None` on a plain thread.
+    block: Option<&'static Coroutine>,
+    _not_send: PhantomData<*const ()>,
 }
 
 impl Shield {
     pub(crate) fn raise() -> Shield {
-        let cell = current::worker().map(|worker| &worker.current().shield);
-        if let Some(cell) = cell {
-            cell.set(cell.get().checked_add(1).expect("shields nested too deep"));
+        let up = |shields: u16| shields.checked_add(1).expect("shields nested too deep");
+        let block = current::worker().map(Worker::current);
+        match block {
+            Some(block) => block.shield.set(up(block.shield.get())),
+            None => limit::change_shields_of_thread(up),
         }
-        Shield { cell }
+        Shield { block, _not_send: PhantomData }
     }
 
-    /// For waits that have no error to return: with `panic = "abort"` a cancel cannot end them.
+    /// For waits that have no error to return: with `panic = "abort"` nothing can end them.
     pub(crate) fn where_nothing_unwinds() -> Option<Shield> {
         cfg!(panic = "abort").then(Shield::raise)
     }
@@ -506,8 +584,9 @@ impl Shield {
 
 impl Drop for Shield {
     fn drop(&mut self) {
-        if let Some(cell) = self.cell {
-            cell.set(cell.get() - 1);
+        match self.block {
+            Some(block) => block.shield.set(block.shield.get() - 1),
+            None => limit::change_shields_of_thread(|shields| shields - 1),
         }
     }
 }

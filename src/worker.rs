@@ -24,10 +24,11 @@ use std::time::Duration;
 
 use crate::arch;
 use crate::blocks::{self, BlockCache};
-use crate::clock::{self, Nanos};
-use crate::coroutine::{Coroutine, NEVER, Stage};
+use crate::clock::{self, NEVER, Nanos};
+use crate::coroutine::{Coroutine, Stage};
 use crate::current;
 use crate::driver::{Driver, Wait};
+use crate::limit;
 use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, UNPARKED, WOKEN};
 use crate::metrics::Counters;
 use crate::ready::ReadyQueue;
@@ -265,20 +266,17 @@ impl Worker {
         }
     }
 
-    /// Bounds the current wait of `me`. The timer of an earlier wait stays armed when it fires
-    /// no later than needed: it then looks at the deadline of the moment. So a socket that reads
-    /// again and again under one timeout touches the wheel once a timeout, not once a read.
-    pub(crate) fn set_deadline(&self, me: &'static Coroutine, deadline: Nanos) {
-        me.deadline.set(deadline);
-        if me.timer.is_armed() {
-            if me.timer.expires() <= deadline {
-                return;
-            }
-            // SAFETY: armed on this wheel; control blocks stay in place.
-            unsafe { self.wheel.disarm(&me.timer) };
+    /// Has the limits of `me` looked at no later than `at`. The timer of an earlier one stays armed
+    /// when it fires no later than needed: it then looks at the limits of the moment. So a socket
+    /// that reads again and again under one timeout touches the wheel once a timeout, not once a
+    /// read.
+    #[inline]
+    pub(crate) fn arm(&self, me: &'static Coroutine, at: Nanos) {
+        if me.timer.is_armed() && me.timer.expires() <= at {
+            return;
         }
-        // SAFETY: as above, and not armed now.
-        unsafe { self.wheel.arm(&me.timer, deadline) };
+        // SAFETY: if it is armed then on this wheel; control blocks stay in place.
+        unsafe { self.wheel.arm(&me.timer, at) };
     }
 
     /// Bookkeeping at the start of a wait.
@@ -321,18 +319,12 @@ impl Worker {
         while let Some(timer) = self.wheel.expire(now) {
             // SAFETY: only timers in control blocks are armed on this wheel.
             let block = unsafe { &*Coroutine::of_timer(timer) };
-            match block.deadline.get() {
-                NEVER => {}
-                deadline if deadline > now => {
-                    // SAFETY: just expired, so not armed; blocks stay in place.
-                    unsafe { self.wheel.arm(&block.timer, deadline) };
-                }
-                _ => {
-                    if block.stage.get() == Stage::Suspended {
-                        block.timed_out.set(true);
-                        self.make_ready(block);
-                    }
-                }
+            let (wake, next) = limit::pass_all(block, now);
+            if next != NEVER {
+                self.arm(block, next);
+            }
+            if wake {
+                self.make_ready(block);
             }
         }
     }

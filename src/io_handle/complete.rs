@@ -44,7 +44,7 @@ impl IoHandle {
         op: &Op,
         len: usize,
     ) -> io::Result<i32> {
-        if half.inline.load(Ordering::Relaxed) {
+        if self.datagrams || half.inline.load(Ordering::Relaxed) {
             call.worker.counters.attempts.add(1);
             // SAFETY: the caller's pointers.
             match unsafe { op.attempt(false) } {

@@ -1,3 +1,4 @@
 //! `std::os`, where it waits: Unix sockets, and any descriptor.
 
+pub mod linux;
 pub mod unix;

@@ -10,7 +10,7 @@ use sync::{Condvar, Mutex, MutexGuard, WaitTimeoutResult};
 use sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What must hold for the types; that this compiles is the check.
-pub fn lock_traits() {
+pub fn traits() {
     fn shareable<T: Send + Sync + UnwindSafe + RefUnwindSafe + Debug + ?Sized>() {}
     fn lock<T: Default + From<i32> + Unpin>() {}
     fn guard<T: Sync + Debug + Display + UnwindSafe + Unpin>() {}
@@ -170,7 +170,7 @@ pub fn condition_variables() -> io::Result<()> {
 }
 
 /// The shape of `{:?}`, of each lock free, taken and poisoned, and of the guards.
-pub fn lock_debug() -> io::Result<Vec<String>> {
+pub fn debug() -> io::Result<Vec<String>> {
     let (mutex, lock, condvar) = (Mutex::new("data"), RwLock::new("data"), Condvar::new());
     let mut texts = vec![format!("{mutex:?} {mutex:#?} {lock:?} {lock:#?} {condvar:?}")];
     {

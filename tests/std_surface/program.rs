@@ -9,15 +9,15 @@ use std::time::Duration;
 use net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 use net::{TcpListener, TcpStream};
 
-fn shareable<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug + 'static>() {}
+pub fn shareable<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug + 'static>() {}
 
-fn descriptor<T>()
+pub fn descriptor<T>()
 where
     T: AsFd + AsRawFd + IntoRawFd + FromRawFd + From<OwnedFd> + Into<OwnedFd>,
 {
 }
 
-fn stream<T: Read + Write>()
+pub fn stream<T: Read + Write>()
 where
     for<'a> &'a T: Read + Write,
 {
