@@ -17,7 +17,7 @@ pub use crate::local::{AccessError, LocalKey};
 pub use crate::scope::{Scope, ScopedJoinHandle, scope};
 
 use crate::clock;
-use crate::coroutine::{Outcome, Spawned, detach, drop_quietly};
+use crate::coroutine::{Kept, Outcome, Spawned, detach, drop_quietly};
 use crate::current;
 use crate::mailbox::{CANCELLED, UNPARKED};
 use crate::runtime;
@@ -149,6 +149,20 @@ impl Builder {
         T: Send + 'static,
     {
         spawn_with(self.options(Options::new()), f)
+    }
+
+    /// As [`Builder::spawn`]. The coroutine holds `kept` until its result is in place.
+    #[track_caller]
+    pub(crate) fn spawn_keeping<F, T, K>(self, f: F, kept: K) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+        K: Kept + Send + 'static,
+    {
+        let options = self.options(Options::new());
+        // SAFETY: nothing is borrowed, and all three are `Send`.
+        let packet = unsafe { runtime::here()?.spawn(options, f, kept) }?;
+        Ok(JoinHandle(Handle::new(packet, None)))
     }
 
     /// Spawns a coroutine in a [`scope`] with these settings; errors and panics as
@@ -366,6 +380,14 @@ impl Thread {
         match &self.0 {
             Kind::Coroutine(coroutine) => ThreadId(Number::Coroutine(coroutine.identity().id)),
             Kind::Thread(thread) => ThreadId(Number::Thread(thread.id())),
+        }
+    }
+
+    /// The coroutine's packet; `None` of a plain thread.
+    pub(crate) fn coroutine(&self) -> Option<&Arc<dyn Spawned>> {
+        match &self.0 {
+            Kind::Coroutine(coroutine) => Some(coroutine),
+            Kind::Thread(_) => None,
         }
     }
 

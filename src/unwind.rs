@@ -38,6 +38,11 @@ pub(crate) fn watch_panics() {
     });
 }
 
+/// Whether a payload is one with which we end waits, rather than a panic's.
+pub(crate) fn is_quiet(payload: &(dyn Any + Send)) -> bool {
+    payload.is::<crate::Cancelled>()
+}
+
 /// What a worker knows of the unwinds on its thread.
 #[derive(Default)]
 pub(crate) struct Unwinds {
