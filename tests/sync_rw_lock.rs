@@ -260,7 +260,7 @@ fn in_a_storm_of_readers_writers_and_cancels_writers_are_alone_and_nobody_is_for
             (Arc::clone(&lock), Arc::clone(&readers), Arc::clone(&written), Arc::clone(&alone));
         move || {
             for turn in 0..40 {
-                if (n + turn) % 4 == 0 {
+                if (n + turn).is_multiple_of(4) {
                     let mut guard = lock.write().unwrap();
                     alone.store(true, Ordering::Relaxed);
                     assert_eq!(readers.load(Ordering::Relaxed), 0);

@@ -35,6 +35,8 @@ impl IoHandle {
             return self.block_within(limit, direction, deadline, attempt);
         }
         loop {
+            // Readiness that leads to nothing must not make it go on for ever.
+            let is_last = deadline.is_some_and(|deadline| clock::now() >= deadline);
             let interrupted = match attempt(true) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
@@ -42,6 +44,9 @@ impl IoHandle {
             };
             if interrupted && deadline.is_none() {
                 continue;
+            }
+            if interrupted && is_last {
+                return Err(io::ErrorKind::TimedOut.into());
             }
             if !interrupted && self.mode.is_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
