@@ -36,6 +36,7 @@ use crate::local::Locals;
 use crate::mailbox::Signals;
 use crate::stack::{Reserved, Stack};
 use crate::timer::Timer;
+use crate::unwind::Cause;
 use crate::wait::{Kind, Reason, WaitSlot};
 
 /// Where in the picture above a coroutine is. Owner only.
@@ -68,7 +69,7 @@ pub(crate) struct Coroutine {
     pub(crate) signals: Signals,
     pub(crate) stage: Cell<Stage>,
     /// Known to unwind: it was cancelled, or gave way in the middle of an unwind.
-    pub(crate) unwinding: Cell<bool>,
+    pub(crate) unwinding: Cell<Option<Cause>>,
     reason_kind: Cell<Kind>,
     reason_fd: Cell<i32>,
     /// How many `shield` calls it is inside of: cancels are held back while not zero.
@@ -104,7 +105,7 @@ impl Coroutine {
             next: Cell::new(ptr::null()),
             signals: Signals::new(),
             stage: Cell::new(Stage::Finished),
-            unwinding: Cell::new(false),
+            unwinding: Cell::new(None),
             panicked: Cell::new(false),
             reason_kind: Cell::new(Kind::None),
             reason_fd: Cell::new(-1),
@@ -131,7 +132,7 @@ impl Coroutine {
         debug_assert_eq!(self.stage.get(), Stage::Finished);
         debug_assert!(self.locals.get().is_null(), "the last coroutine's locals");
         self.stage.set(Stage::Unstarted);
-        self.unwinding.set(false);
+        self.unwinding.set(None);
         self.panicked.set(false);
         self.shield.set(0);
         self.unparked.set(false);

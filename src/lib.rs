@@ -134,6 +134,8 @@ mod shared;
 #[allow(unsafe_code)]
 mod shutdown;
 #[allow(unsafe_code)]
+mod socket;
+#[allow(unsafe_code)]
 mod stack;
 #[allow(unsafe_code)]
 mod timer;
@@ -144,9 +146,11 @@ mod wait;
 mod worker;
 
 pub mod guide;
+#[allow(unsafe_code)]
 pub mod io;
 #[allow(unsafe_code)]
 pub mod net;
+#[allow(unsafe_code)]
 pub mod os;
 #[allow(unsafe_code)]
 pub mod process;

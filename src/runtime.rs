@@ -11,7 +11,7 @@ use crate::deadlock::Silence;
 use crate::driver::{Choice, Driver};
 use crate::mailbox::CANCELLED;
 use crate::metrics::Metrics;
-use crate::shared::{Options, Seat, Shared};
+use crate::shared::{Options, Place, Seat, Shared};
 use crate::stack::StackPool;
 use crate::unwind::{abort_on_panic, watch_panics};
 use crate::wait::{self, Shield};
@@ -279,6 +279,61 @@ impl Runtime {
         T: Send + 'static,
     {
         crate::thread::spawn_on(&self.shared, Options::new(), f).expect("failed to spawn coroutine")
+    }
+
+    /// Spawns one coroutine on each worker: `closure` is called here, with the number of each
+    /// worker from 0, and returns what is to run there. The handles come in the same order.
+    ///
+    /// For what each worker has for itself, such as an acceptor with a listener of its own. What
+    /// they spawn goes where there is room, as ever.
+    ///
+    /// ```
+    /// use cosocket::net::{TcpBuilder, TcpStream};
+    ///
+    /// let runtime = cosocket::Builder::new().workers(2).build()?;
+    /// let mut listeners = TcpBuilder::new().listen_many("127.0.0.1:0", runtime.workers())?;
+    /// let address = listeners[0].local_addr()?;
+    /// let acceptors = runtime.spawn_on_each(|_worker| {
+    ///     let listener = listeners.pop().expect("one for each");
+    ///     move || listener.incoming().for_each(|stream| drop(stream))
+    /// });
+    /// TcpStream::connect(address)?;
+    /// acceptors.iter().for_each(|acceptor| acceptor.cancel());
+    /// # std::io::Result::Ok(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When no stack can be had. Coroutines spawned by then go on.
+    #[track_caller]
+    pub fn spawn_on_each<C, F, T>(&self, mut closure: C) -> Vec<crate::thread::JoinHandle<T>>
+    where
+        C: FnMut(usize) -> F,
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let spawned_at = Options::new().spawned_at;
+        let spawn = |worker| {
+            let options = Options { spawned_at, place: Place::Worker(worker), ..Options::new() };
+            crate::thread::spawn_on(&self.shared, options, closure(worker))
+                .expect("failed to spawn coroutine")
+        };
+        (0..self.workers()).map(spawn).collect()
+    }
+
+    /// How many coroutines each worker has: placed there and not finished, in the order of
+    /// [`spawn_on_each`](Runtime::spawn_on_each). Those that any worker may still take are nowhere
+    /// yet.
+    ///
+    /// ```
+    /// let runtime = cosocket::Builder::new().workers(2).build()?;
+    /// let parked = runtime.spawn_on_each(|_| cosocket::thread::park);
+    /// assert_eq!(runtime.live_by_worker(), [1, 1]);
+    /// parked.iter().for_each(|coroutine| coroutine.thread().unpark());
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn live_by_worker(&self) -> Vec<usize> {
+        (0..self.workers()).map(|worker| self.shared.load(worker)).collect()
     }
 
     /// Whether the calling coroutine is one of its own.

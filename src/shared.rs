@@ -138,10 +138,10 @@ impl Shared {
     }
 
     /// Publishes a coroutine: here, on another worker, or for whoever has time.
-    fn place(&self, block: &'static Coroutine, here_only: bool) {
+    fn place(&self, block: &'static Coroutine, place: Place) {
         let worker = current::worker().filter(|worker| ptr::eq(&*worker.runtime, self));
         if let Some(worker) = worker
-            && (here_only || self.seats.len() == 1)
+            && (place == Place::Here || self.seats.len() == 1)
         {
             self.live.fetch_add(1, Ordering::SeqCst);
             return self.place_here(worker, block);
@@ -149,9 +149,10 @@ impl Shared {
         // It lives from here on, but until it is in a queue no worker can know of it.
         let _placing = self.while_placing();
         self.live.fetch_add(1, Ordering::SeqCst);
-        match worker {
-            Some(worker) => self.place_from(worker, block),
-            None => self.place_on(self.lightest(0), block),
+        match (place, worker) {
+            (Place::Worker(index), _) => self.place_on(index, block),
+            (_, Some(worker)) => self.place_from(worker, block),
+            (_, None) => self.place_on(self.lightest(0), block),
         }
     }
 
@@ -185,7 +186,8 @@ impl Shared {
         unsafe { seat.mailbox.push(ptr::NonNull::from(&block.signals)) };
     }
 
-    fn load(&self, index: usize) -> usize {
+    /// How many coroutines were placed on a worker and are not finished.
+    pub(crate) fn load(&self, index: usize) -> usize {
         self.seats[index].load.load(Ordering::Relaxed)
     }
 
@@ -208,7 +210,7 @@ impl Shared {
     /// # Safety
     ///
     /// Whatever `closure` and `T` borrow must live until the coroutine is done; unless both are
-    /// `Send`, `options.here_only` must be set and the handle must not leave this thread.
+    /// `Send`, `options.place` must be `Here` and the handle must not leave this thread.
     pub(crate) unsafe fn spawn<'a, F, T, K>(
         &self,
         options: Options,
@@ -234,7 +236,7 @@ impl Shared {
         let spawned: Arc<dyn Spawned> = unsafe { std::mem::transmute(spawned) };
         // SAFETY: a block just taken is vacant.
         unsafe { block.furnish(spawned, reserved) };
-        self.place(block, options.here_only);
+        self.place(block, options.place);
         Ok(packet)
     }
 }
@@ -244,14 +246,25 @@ pub(crate) struct Options {
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: Option<usize>,
     pub(crate) spawned_at: &'static Location<'static>,
-    pub(crate) here_only: bool,
+    pub(crate) place: Place,
+}
+
+/// Which worker is to start a new coroutine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Whichever is best.
+    Anywhere,
+    /// The one that runs the spawner.
+    Here,
+    /// The one with this index.
+    Worker(usize),
 }
 
 impl Options {
     #[track_caller]
     pub(crate) fn new() -> Options {
         let spawned_at = Location::caller();
-        Options { name: None, stack_size: None, spawned_at, here_only: false }
+        Options { name: None, stack_size: None, spawned_at, place: Place::Anywhere }
     }
 }
 

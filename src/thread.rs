@@ -18,11 +18,11 @@ pub use self::waits::{park, park_timeout, shield, sleep, sleep_until, yield_now}
 pub use crate::local::{AccessError, LocalKey};
 pub use crate::scope::{Scope, ScopedJoinHandle, TryScope, scope, try_scope};
 
-use crate::coroutine::{Outcome, Spawned, detach, drop_quietly};
+use crate::coroutine::{Kept, Outcome, Spawned, detach, drop_quietly};
 use crate::current;
 use crate::mailbox::{CANCELLED, UNPARKED};
 use crate::runtime;
-use crate::shared::{Options, Shared};
+use crate::shared::{Options, Place, Shared};
 use crate::wait::{self, Shield};
 
 /// Spawns a coroutine and returns a handle to it.
@@ -72,7 +72,7 @@ where
 {
     let worker = current::worker()
         .expect("cosocket: `spawn_local` called outside a coroutine; use `run` or `spawn` first");
-    let options = Options { here_only: true, ..Options::new() };
+    let options = Options { place: Place::Here, ..Options::new() };
     // SAFETY: nothing is borrowed, it starts on this worker, and the handle is not `Send`.
     let packet =
         unsafe { worker.runtime.spawn(options, f, ()) }.expect("failed to spawn coroutine");
@@ -185,6 +185,20 @@ impl Builder {
         // SAFETY: as above; the packet borrows what its closure and result do.
         let packet =
             unsafe { std::mem::transmute::<Arc<dyn Outcome<T> + '_>, Arc<dyn Outcome<T>>>(packet) };
+        Ok(JoinHandle(Handle::new(packet, None)))
+    }
+
+    /// As [`Builder::spawn`]. The coroutine holds `kept` until its result is in place.
+    #[track_caller]
+    pub(crate) fn spawn_keeping<F, T, K>(self, f: F, kept: K) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+        K: Kept + Send + 'static,
+    {
+        let options = self.options(Options::new());
+        // SAFETY: nothing is borrowed, and all three are `Send`.
+        let packet = unsafe { runtime::here()?.spawn(options, f, kept) }?;
         Ok(JoinHandle(Handle::new(packet, None)))
     }
 
@@ -403,6 +417,14 @@ impl Thread {
         match &self.0 {
             Kind::Coroutine(coroutine) => ThreadId::of_coroutine(coroutine.identity().id),
             Kind::Thread(thread) => ThreadId(Number::Thread(thread.id())),
+        }
+    }
+
+    /// The coroutine's packet; `None` of a plain thread.
+    pub(crate) fn coroutine(&self) -> Option<&Arc<dyn Spawned>> {
+        match &self.0 {
+            Kind::Coroutine(coroutine) => Some(coroutine),
+            Kind::Thread(_) => None,
         }
     }
 

@@ -23,6 +23,7 @@
 mod cut;
 mod shield;
 
+use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -86,7 +87,14 @@ impl Reason {
     pub(crate) const PARK: Reason = Reason::new(Kind::Park);
     pub(crate) const JOIN: Reason = Reason::new(Kind::Join);
     pub(crate) const SCOPE: Reason = Reason::new(Kind::Scope);
+    pub(crate) const LOCK: Reason = Reason::new(Kind::Lock);
+    pub(crate) const BARRIER: Reason = Reason::new(Kind::Barrier);
+    pub(crate) const ONCE: Reason = Reason::new(Kind::Once);
+    pub(crate) const PERMITS: Reason = Reason::new(Kind::Permits);
+    pub(crate) const CONDITION: Reason = Reason::new(Kind::Condition);
     pub(crate) const BLOCKING: Reason = Reason::new(Kind::Blocking);
+    pub(crate) const CHANNEL: Reason = Reason::new(Kind::Channel);
+    pub(crate) const SELECT: Reason = Reason::new(Kind::Select);
     pub(crate) const LOOK_UP: Reason = Reason::new(Kind::LookUp);
     pub(crate) const SHUTDOWN: Reason = Reason::new(Kind::Shutdown);
 
@@ -106,17 +114,19 @@ impl Reason {
 
     /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
     pub(crate) fn ends_by_itself(self) -> bool {
-        matches!(
-            self.kind,
+        match self.kind {
             Kind::None
-                | Kind::Read
-                | Kind::Write
-                | Kind::Ready
-                | Kind::Sleep
-                | Kind::Blocking
-                | Kind::LookUp
-                | Kind::Shutdown
-        )
+            | Kind::Read
+            | Kind::Write
+            | Kind::Ready
+            | Kind::Sleep
+            | Kind::Blocking
+            | Kind::LookUp
+            | Kind::Shutdown => true,
+            // One of several, and a descriptor is among them.
+            Kind::Select | Kind::Future => self.fd >= 0,
+            _ => false,
+        }
     }
 }
 
@@ -189,6 +199,16 @@ pub(crate) fn suspend(
     }
 }
 
+/// The time, for what need not be exact: for a coroutine as of its worker's last look at the clock.
+pub(crate) fn recent_time() -> Nanos {
+    current::worker().map_or_else(clock::now, Worker::recent_time)
+}
+
+/// The deadline of a wait that is to last no longer than `timeout` from now.
+pub(crate) fn deadline_after(timeout: Duration) -> Nanos {
+    current::worker().map_or_else(|| clock::after(timeout), |worker| worker.after(timeout))
+}
+
 /// Who waits: a coroutine, or a plain thread.
 #[derive(Clone, Copy)]
 enum Party {
@@ -202,6 +222,11 @@ pub(crate) struct Waiter {
     party: Party,
     /// 0 until woken, then 1; the futex word of a waiting thread.
     woken: AtomicU32,
+    /// What the two sides of a queue tell each other: the waiter before it is in the queue, and
+    /// who chose it before it is woken.
+    note: Cell<u64>,
+    /// The next one in a [`ChosenList`]; belongs to whoever chose this one.
+    next_chosen: Cell<*const Waiter>,
 }
 
 // SAFETY: always the same field, which belongs to the queue's list.
@@ -212,13 +237,18 @@ unsafe impl Node for Waiter {
     }
 }
 
-// SAFETY: the links are used under the queue's lock; the rest is immutable or atomic.
+// SAFETY: the links are used under the queue's lock, note and `next_chosen` by one side at a time;
+// the rest is immutable or atomic.
 unsafe impl Send for Waiter {}
 // SAFETY: as above.
 unsafe impl Sync for Waiter {}
 
 impl Waiter {
     pub(crate) fn new() -> Waiter {
+        Waiter::with_note(0)
+    }
+
+    pub(crate) fn with_note(note: u64) -> Waiter {
         let party = match current::worker() {
             Some(worker) => {
                 let block = worker.current();
@@ -226,7 +256,27 @@ impl Waiter {
             }
             None => Party::Thread,
         };
-        Waiter { links: Links::new(), party, woken: AtomicU32::new(0) }
+        Waiter {
+            links: Links::new(),
+            party,
+            woken: AtomicU32::new(0),
+            note: Cell::new(note),
+            next_chosen: Cell::new(ptr::null()),
+        }
+    }
+
+    /// What the waker left, or what the waiter came with. For the waiter when it is woken, and for
+    /// others while it is linked and the queue locked.
+    pub(crate) fn note(&self) -> u64 {
+        self.note.get()
+    }
+
+    /// Waking it takes no atomic read-modify-write and no system call, asked on `worker`.
+    fn is_near(&self, worker: &Worker) -> bool {
+        match self.party {
+            Party::Coroutine { block, .. } => worker.is_home_of(block),
+            Party::Thread => false,
+        }
     }
 
     pub(crate) fn is_woken(&self) -> bool {
@@ -249,7 +299,7 @@ impl Waiter {
 
     /// Waits for the waker's last touch: it has taken this node off its list and will store
     /// `woken` within a few instructions.
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         while !self.is_woken() {
             match self.party {
                 Party::Coroutine { .. } => {
@@ -390,19 +440,71 @@ impl WaitQueue {
     /// `Wake` means a waker chose this waiter: whatever it hands over is now the caller's, even
     /// if a timeout or a cancel came at the same time.
     pub(crate) fn wait(&self, waiter: &Waiter, reason: Reason, deadline: Option<Nanos>) -> Signal {
+        self.wait_or_leave(waiter, reason, deadline, |_| ())
+    }
+
+    /// As [`WaitQueue::wait`]. If the waiter leaves unchosen, `leave` runs before the queue is
+    /// unlocked: whoever looks into the queue finds what belongs to the waiter gone with it.
+    pub(crate) fn wait_or_leave(
+        &self,
+        waiter: &Waiter,
+        reason: Reason,
+        deadline: Option<Nanos>,
+        leave: impl FnOnce(&mut LockedQueue<'_>),
+    ) -> Signal {
         loop {
             let signal = waiter.wait(reason, deadline, false);
             if waiter.is_woken() {
                 return Signal::Wake;
             }
             if signal != Signal::Wake {
-                if self.lock().remove(waiter) {
+                let mut queue = self.lock();
+                if queue.remove(waiter) {
+                    leave(&mut queue);
                     return signal;
                 }
+                drop(queue);
                 waiter.settle();
                 return Signal::Wake;
             }
         }
+    }
+
+    /// Waits until `done` holds; false when the deadline passed before that. A cancel unwinds.
+    ///
+    /// Whoever makes `done` true calls [`WaitQueue::wake_all`] afterwards.
+    pub(crate) fn wait_until(
+        &self,
+        done: impl Fn() -> bool,
+        reason: Reason,
+        deadline: Option<Nanos>,
+    ) -> bool {
+        let _shield = Shield::where_nothing_unwinds();
+        while !done() {
+            let waiter = Waiter::new();
+            let mut queue = self.lock();
+            // Under the lock: who makes it true after this finds us when it wakes all.
+            if done() {
+                break;
+            }
+            // SAFETY: the waiter stays in this frame, and `wait` returns only when it is off the
+            // queue.
+            unsafe { queue.push(&waiter) };
+            drop(queue);
+            match self.wait(&waiter, reason, deadline) {
+                Signal::Wake => {}
+                Signal::TimedOut => return done(),
+                Signal::Cancelled if done() => break,
+                Signal::Cancelled => raise_cancelled(),
+            }
+        }
+        true
+    }
+
+    /// Wakes all who wait now.
+    pub(crate) fn wake_all(&self) {
+        let all = self.lock().take_all();
+        all.wake();
     }
 }
 
@@ -413,6 +515,22 @@ impl LockedQueue<'_> {
     pub(crate) unsafe fn push(&mut self, waiter: &Waiter) {
         // SAFETY: the caller keeps the waiter in place; the lock makes us the only one here.
         unsafe { self.0.0.push_back(waiter) };
+    }
+
+    /// As [`LockedQueue::push`], for one that waited before: at the head.
+    ///
+    /// # Safety
+    ///
+    /// As for `push`.
+    pub(crate) unsafe fn push_front(&mut self, waiter: &Waiter) {
+        // SAFETY: as in `push`.
+        unsafe { self.0.0.push_front(waiter) };
+    }
+
+    /// The longest waiting one, left where it is.
+    pub(crate) fn front(&self) -> Option<&Waiter> {
+        // SAFETY: a linked waiter stays in place, and the lock, borrowed here, keeps it linked.
+        self.0.0.front().map(|waiter| unsafe { &*waiter })
     }
 
     /// Takes the waiter back out; false when a waker has it already.
@@ -429,10 +547,38 @@ impl LockedQueue<'_> {
         self.0.0.is_empty()
     }
 
+    /// Takes all of them out; the caller wakes them after unlocking.
+    pub(crate) fn take_all(&mut self) -> ChosenList {
+        let mut all = ChosenList::new();
+        while let Some(chosen) = self.pop() {
+            all.push(chosen);
+        }
+        all
+    }
+
     /// Takes the longest waiting one out; the caller wakes it after unlocking.
     pub(crate) fn pop(&mut self) -> Option<Chosen> {
         // SAFETY: linked waiters stay in place.
         unsafe { self.0.0.pop_front() }.map(Chosen)
+    }
+
+    /// Takes out the longest waiting coroutine of this very worker, of the first `reach` waiters.
+    pub(crate) fn pop_near(&mut self, reach: usize) -> Option<Chosen> {
+        let worker = current::worker()?;
+        let list = &self.0.0;
+        let mut next = list.front();
+        for _ in 0..reach {
+            let waiter = next?;
+            // SAFETY: linked waiters stay in place.
+            if unsafe { (*waiter).is_near(worker) } {
+                // SAFETY: linked into this list, whose lock we hold.
+                unsafe { list.remove(waiter) };
+                return Some(Chosen(waiter));
+            }
+            // SAFETY: as above.
+            next = unsafe { list.after(waiter) };
+        }
+        None
     }
 }
 
@@ -441,9 +587,59 @@ impl LockedQueue<'_> {
 pub(crate) struct Chosen(*const Waiter);
 
 impl Chosen {
+    /// For queues of other nodes, each with a waiter of its own.
+    ///
+    /// # Safety
+    ///
+    /// The caller took the waiter's node out of its queue, and nobody else wakes it.
+    pub(crate) unsafe fn new(waiter: *const Waiter) -> Chosen {
+        Chosen(waiter)
+    }
+
+    /// Leaves word for the waiter.
+    pub(crate) fn set_note(&self, note: u64) {
+        // SAFETY: out of the queue and not woken yet, it stays in place, and its note is ours.
+        unsafe { (*self.0).note.set(note) };
+    }
+
     pub(crate) fn wake(self) {
         // SAFETY: taking it out of the queue made us the one who wakes it.
         unsafe { Waiter::wake(self.0) };
+    }
+}
+
+/// Waiters that were taken out of a queue together, in that order; linked through themselves, for
+/// they stay in place until they are woken.
+#[must_use]
+pub(crate) struct ChosenList {
+    first: *const Waiter,
+    last: *const Waiter,
+}
+
+impl ChosenList {
+    pub(crate) fn new() -> ChosenList {
+        ChosenList { first: ptr::null(), last: ptr::null() }
+    }
+
+    pub(crate) fn push(&mut self, chosen: Chosen) {
+        if self.first.is_null() {
+            self.first = chosen.0;
+        } else {
+            // SAFETY: a chosen waiter stays in place until it is woken, and this link is ours.
+            unsafe { (*self.last).next_chosen.set(chosen.0) };
+        }
+        self.last = chosen.0;
+    }
+
+    /// Wakes them all. The queue must not be locked.
+    pub(crate) fn wake(self) {
+        let mut next = self.first;
+        while !next.is_null() {
+            let chosen = Chosen(next);
+            // SAFETY: as in `push`; it is woken only after this.
+            next = unsafe { (*next).next_chosen.get() };
+            chosen.wake();
+        }
     }
 }
 

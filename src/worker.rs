@@ -27,6 +27,7 @@ use crate::blocks::{self, BlockCache};
 use crate::clock::{self, NEVER, Nanos};
 use crate::coroutine::{Coroutine, Stage};
 use crate::current;
+use crate::driver::arm_slot::ArmSlots;
 use crate::driver::{Driver, Wait};
 use crate::limit;
 use crate::mailbox::{self, CANCELLED, ELAPSED, FINISHED, Mailbox, UNPARKED, WOKEN};
@@ -57,6 +58,7 @@ pub(crate) struct Worker {
     pub(crate) mailbox: &'static Mailbox,
     pub(crate) runtime: Arc<Shared>,
     pub(crate) driver: Driver,
+    pub(crate) arm_slots: ArmSlots,
     pub(crate) counters: Arc<Counters>,
     pub(crate) blocks: BlockCache,
     /// Unstarted closures of this worker, in the order they came.
@@ -98,6 +100,7 @@ impl Worker {
             mailbox: seat.mailbox,
             counters: Arc::clone(&seat.counters),
             driver,
+            arm_slots: ArmSlots::new(),
             blocks: BlockCache::new(),
             fresh: ReadyQueue::new(),
             ready: ReadyQueue::new(),
@@ -176,6 +179,11 @@ impl Worker {
     /// `duration` from now.
     pub(crate) fn after(&self, duration: Duration) -> Nanos {
         clock::later(self.driver.now(), duration)
+    }
+
+    /// When this turn began.
+    pub(crate) fn recent_time(&self) -> Nanos {
+        self.now.get()
     }
 
     /// Suspends `me`, the current coroutine, and runs others until it is made ready.
@@ -417,7 +425,7 @@ impl Worker {
     }
 
     /// Whether the block is this worker's, and everything in it this thread's to touch.
-    fn is_home_of(&self, block: &Coroutine) -> bool {
+    pub(crate) fn is_home_of(&self, block: &Coroutine) -> bool {
         // Acquire: of a block that another thread has placed here, we may read the rest.
         block.home.load(Ordering::Acquire) == self.mailbox.index() as u32
     }

@@ -26,7 +26,12 @@ panic = "abort"
 const PROGRAM: &str = r#"
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
+use cosocket::sync::{Condvar, Mutex, RwLock};
 use cosocket::{net::{TcpListener, TcpStream, ToSocketAddrs}, thread, time::timeout, unblock};
+
+static MUTEX: Mutex<u32> = Mutex::new(0);
+static LOCK: RwLock<u32> = RwLock::new(0);
+static CONDVAR: Condvar = Condvar::new();
 
 fn nap() -> bool {
     let start = Instant::now();
@@ -81,6 +86,29 @@ fn main() {
         // Ended the process, with a message about threads.
         assert!(cancelled(|| unblock(nap)), "unblock");
         assert!(cancelled(|| thread::scope(|scope| scope.spawn(nap).join().unwrap())), "scope");
+        // Locks: each has in the end what it waited for.
+        assert!(cancelled(|| {
+            let guard = MUTEX.lock().unwrap();
+            let other = thread::spawn_local(|| *MUTEX.lock().unwrap() += 1);
+            thread::yield_now();
+            other.cancel();
+            nap();
+            drop(guard);
+            other.join().is_ok() && *MUTEX.lock().unwrap() == 1
+        }), "mutex");
+        assert!(cancelled(|| {
+            let guard = LOCK.write().unwrap();
+            let other = thread::spawn_local(|| drop(LOCK.read().unwrap()));
+            thread::yield_now();
+            other.cancel();
+            nap();
+            drop(guard);
+            other.join().is_ok()
+        }), "read-write lock");
+        assert!(cancelled(|| {
+            let guard = MUTEX.lock().unwrap();
+            CONDVAR.wait_timeout(guard, Duration::from_millis(50)).unwrap().1.timed_out()
+        }), "condition variable");
         assert!(cancelled(|| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let error = listener.accept().unwrap_err();

@@ -16,12 +16,18 @@
 //! Hints: a ring operation costs less than an inline attempt that fails and more than one that
 //! succeeds. Reads therefore go inline when the last result says that data waits (the buffer was
 //! filled, the kernel said "not empty", the connection is fresh); writes go inline unless the
-//! last one found the socket full.
+//! last one found the socket full. Of datagrams one result says nothing about the next one: they
+//! always go inline first.
 
-mod blocking;
-mod claim;
+pub(crate) mod blocking;
+pub(crate) mod claim;
 mod complete;
+mod message;
 mod mode;
+mod pauses;
+mod plain;
+#[allow(dead_code, reason = "for select and futures")]
+pub(crate) mod poll_arm;
 
 use std::cell::OnceCell;
 use std::io;
@@ -34,7 +40,9 @@ use std::time::Duration;
 
 use socket2::{Protocol, SockRef};
 
+pub(crate) use self::complete::poll_by_ring;
 pub(crate) use crate::driver::op::{Direction, Op};
+pub use message::Received;
 
 use crate::clock::Nanos;
 use crate::current;
@@ -56,6 +64,8 @@ pub(crate) struct IoHandle {
     /// Known once there is a source: a transfer of less than asked for shows that the socket is
     /// drained, or full.
     short_means_empty: AtomicBool,
+    /// What is moved are datagrams: the length of one says nothing about the next.
+    datagrams: bool,
 }
 
 struct Half {
@@ -84,15 +94,29 @@ impl IoHandle {
         IoHandle::with_mode(fd, Arc::new(Mode::adopted()))
     }
 
+    /// The same, of datagrams.
+    pub(crate) fn of_datagrams(mut self) -> IoHandle {
+        self.datagrams = true;
+        self
+    }
+
     fn with_mode(fd: OwnedFd, mode: Arc<Mode>) -> IoHandle {
-        let (read, write) = (Half::new(true), Half::new(true));
-        let short_means_empty = AtomicBool::new(false);
-        IoHandle { fd, mode, read, write, source: AtomicPtr::default(), short_means_empty }
+        IoHandle {
+            fd,
+            mode,
+            read: Half::new(true),
+            write: Half::new(true),
+            source: AtomicPtr::default(),
+            short_means_empty: AtomicBool::new(false),
+            datagrams: false,
+        }
     }
 
     /// Another descriptor of the same socket, with waits of its own and the same settings.
     pub(crate) fn try_clone(&self) -> io::Result<IoHandle> {
-        Ok(IoHandle::with_mode(self.fd.try_clone()?, Arc::clone(&self.mode)))
+        let mut clone = IoHandle::with_mode(self.fd.try_clone()?, Arc::clone(&self.mode));
+        clone.datagrams = self.datagrams;
+        Ok(clone)
     }
 
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
@@ -113,7 +137,7 @@ impl IoHandle {
 
     /// Receives into `buffer`, which the kernel may write to until this returns.
     pub(crate) fn recv(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
-        if buffer.is_empty() {
+        if buffer.is_empty() && !self.datagrams {
             return begin_call().map(|()| 0);
         }
         let (fd, len) = (self.fd.as_raw_fd(), buffer.len());
@@ -136,7 +160,7 @@ impl IoHandle {
     pub(crate) fn recv_vectored(&self, buffers: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
         let len = transfer_len(buffers);
         if len == 0 {
-            return Ok(0);
+            return begin_call().map(|()| 0);
         }
         let mut message = message(buffers.as_mut_ptr().cast(), buffers.len());
         let op = Op::RecvMsg { fd: self.fd.as_raw_fd(), message: &mut message, flags: 0 };
@@ -237,15 +261,17 @@ impl IoHandle {
     /// The operation's pointers are valid until this returns or unwinds.
     unsafe fn perform(&self, direction: Direction, op: Op, len: usize) -> io::Result<usize> {
         let Some(worker) = current::worker() else {
-            // SAFETY: the caller's pointers.
-            let attempt = |may_block| unsafe { op.attempt(may_block) };
+            let attempt = |may_block| {
+                // SAFETY: the caller's pointers.
+                if may_block { unsafe { op.attempt(true) } } else { unsafe { self.attempt(&op) } }
+            };
             return self.block_on(direction, attempt).map(|moved| moved as usize);
         };
         begin(worker)?;
         if len == 0 {
             // A stream takes nothing at any time, full or not; a datagram may have to wait.
             // SAFETY: the caller's pointers.
-            match unsafe { op.attempt(false) } {
+            match unsafe { self.attempt(&op) } {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result.map(|moved| moved as usize),
             }
@@ -284,7 +310,7 @@ impl IoHandle {
         };
         worker.counters.attempts.add(1);
         // SAFETY: the caller's pointers.
-        match unsafe { op.attempt(false) } {
+        match unsafe { self.attempt(op) } {
             Ok(moved) => Ok(moved as usize),
             Err(error) if is_unwinding && error.kind() == io::ErrorKind::WouldBlock => {
                 Err(unwinding())
@@ -353,6 +379,10 @@ impl IoHandle {
 impl Drop for IoHandle {
     fn drop(&mut self) {
         self.release_source();
+        // Another process may have the same open file: a pipe that we inherited, say.
+        if Arc::strong_count(&self.mode) == 1 {
+            self.mode.return_nonblocking(self.fd.as_fd());
+        }
     }
 }
 
@@ -402,14 +432,14 @@ impl Call {
 }
 
 /// The error of a wait that did not end with what was waited for. A cancel unwinds instead.
-fn ended(signal: Signal) -> io::Error {
+pub(crate) fn ended(signal: Signal) -> io::Error {
     match signal {
         Signal::Cancelled => wait::cancelled(),
         Signal::TimedOut | Signal::Wake => io::ErrorKind::TimedOut.into(),
     }
 }
 
-fn unwinding() -> io::Error {
+pub(crate) fn unwinding() -> io::Error {
     io::Error::other("coroutine is unwinding: an I/O call made by a destructor would have to wait")
 }
 

@@ -10,6 +10,8 @@ use std::iter::Cloned;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::{option, slice, vec};
 
+use socket2::SockAddr;
+
 use crate::blocking;
 use crate::wait::Reason;
 
@@ -182,6 +184,27 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
         (**self).to_socket_addrs()
     }
+}
+
+/// Tries each address in turn until one works; the last error if none does.
+pub(crate) fn each_address<A: ToSocketAddrs, T>(
+    address: A,
+    mut f: impl FnMut(&SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut last = None;
+    for address in address.to_socket_addrs()? {
+        match f(&address) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = Some(error),
+        }
+    }
+    let none = || io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses");
+    Err(last.unwrap_or_else(none))
+}
+
+pub(crate) fn ip_address(address: SockAddr) -> io::Result<SocketAddr> {
+    let not_ip = || io::Error::new(io::ErrorKind::InvalidInput, "not an internet address");
+    address.as_socket().ok_or_else(not_ip)
 }
 
 #[cfg(test)]
