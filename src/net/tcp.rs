@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::ToSocketAddrs;
-use crate::io_handle::{self, Direction, IoHandle};
+use crate::io_handle::{self, AsIoHandle, Direction, IoHandle};
 
 /// Connections that may wait to be accepted, as in std. For more, or for other options before
 /// `bind`, make the socket with `socket2` and convert it.
@@ -73,6 +73,12 @@ pub struct TcpStream {
 /// ```
 pub struct TcpListener {
     io: IoHandle,
+}
+
+impl AsIoHandle for TcpStream {
+    fn as_io_handle(&self) -> &IoHandle {
+        &self.io
+    }
 }
 
 impl TcpStream {
