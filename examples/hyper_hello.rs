@@ -1,9 +1,7 @@
 //! An async crate on cosocket's sockets: hyper's HTTP/1 server, a coroutine per connection.
 //!
-//! ```text
-//! cargo run --release --features futures --example hyper_hello [ADDRESS]
-//! curl -d 'to be shouted' http://127.0.0.1:7003/
-//! ```
+//!     cargo run --release --features futures --example hyper_hello [ADDRESS]
+//!     curl -d 'to be shouted' http://127.0.0.1:7003/
 
 use std::convert::Infallible;
 use std::io;
@@ -19,6 +17,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{Request, Response, server::conn::http1, service::service_fn};
 
 /// hyper has traits of its own for what `futures_io` has; this is all it takes.
+#[derive(Debug)]
 pub struct Io(pub Async<TcpStream>);
 
 impl Read for Io {
