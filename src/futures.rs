@@ -13,7 +13,7 @@
 //! exists as `async`, say. It runs no tasks of its own and has no timers; what the rest of this
 //! crate can do, coroutines, timeouts, channels, is there around it and inside of it:
 //!
-//! * [`time::timeout`](crate::time) around `block_on` bounds it, and a cancel of the coroutine
+//! * [`time::timeout`](crate::time::timeout) around `block_on` bounds it, and a cancel of the coroutine
 //!   unwinds out of it. In both cases the future is dropped, as dropping a future cancels it.
 //! * Other calls of this crate may be made inside a future: they suspend the coroutine, and with
 //!   it the whole future, as they would suspend any function.

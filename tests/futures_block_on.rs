@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use cosocket::futures::{Async, block_on};
-use cosocket::{Cancelled, thread};
+use cosocket::{Cancelled, thread, time};
 use futures_util::future::{join, join_all, select};
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 use util::{child, descriptors, pair};
@@ -316,6 +316,33 @@ fn a_cancel_unwinds_out_of_it_and_drops_the_future() {
         assert!(waiter.join().unwrap_err().is::<Cancelled>());
         assert!(dropped.load(Ordering::Relaxed));
         assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_timeout_around_it_drops_the_future() {
+    in_both(|| {
+        let (ours, mut theirs) = pair();
+        let mut stream = Async::new(ours);
+        let dropped = Arc::new(AtomicBool::new(false));
+        let on_drop = SetOnDrop(Arc::clone(&dropped));
+        let soon = Duration::from_millis(5);
+        let elapsed = time::timeout(soon, || {
+            block_on(async {
+                let _on_drop = on_drop;
+                stream.read(&mut [0]).await
+            })
+        });
+        assert!(elapsed.is_err() && dropped.load(Ordering::Relaxed));
+        // Waiting for a waker alone, and never waiting at all.
+        assert!(time::timeout(soon, || block_on(future::pending::<()>())).is_err());
+        let spin = poll_fn(|context| {
+            context.waker().wake_by_ref();
+            Poll::<()>::Pending
+        });
+        assert!(time::timeout(soon, || block_on(spin)).is_err());
+        theirs.write_all(b"x").unwrap();
+        block_on(stream.read_exact(&mut [0])).unwrap();
     });
 }
 

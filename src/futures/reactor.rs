@@ -18,11 +18,14 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
 use super::notifier::Notifier;
+use crate::clock;
 use crate::current;
 use crate::io_handle::poll_arm::{PollArm, wait_on_thread};
 use crate::io_handle::{AsIoHandle, Direction, IoHandle};
+use crate::limit;
 use crate::wait::{self, Kind, Reason, Signal};
 
 /// Socket calls of one poll that may succeed before the others of the worker get their turn.
@@ -191,10 +194,8 @@ impl Reactor {
                 0 => worker.yield_now(),
                 _ => worker.charge(),
             }
-            if wait::is_cancellable(worker) {
-                wait::raise_cancelled();
-            }
         }
+        raise_if_interrupted();
     }
 
     /// Ends the waits for handles that were dropped, or that others wait on now.
@@ -240,11 +241,19 @@ impl Reactor {
         let entries = self.entries.borrow();
         let mut arms = entries.iter().filter_map(|entry| entry.arm.as_ref()).peekable();
         let Some(worker) = current::worker() else {
-            if arms.peek().is_none() {
+            let limit = limit::of_thread(false);
+            if arms.peek().is_some() {
+                if let Some(bell) = self.notifier.bell() {
+                    wait_on_thread(arms, bell, limit);
+                }
+            } else if let Some(limit) = limit {
+                let left = limit.saturating_sub(clock::now());
+                std::thread::park_timeout(Duration::from_nanos(left));
+            } else {
                 std::thread::park();
-            } else if let Some(bell) = self.notifier.bell() {
-                wait_on_thread(arms, bell, None);
             }
+            drop(entries);
+            raise_if_interrupted();
             return;
         };
         let fd = arms.peek().map_or(-1, |arm| arm.handle().as_fd().as_raw_fd());
@@ -252,6 +261,17 @@ impl Reactor {
             drop(entries);
             wait::raise_cancelled();
         }
+    }
+}
+
+/// Ends a future that never suspends, too.
+fn raise_if_interrupted() {
+    let is_interrupted = match current::worker() {
+        Some(worker) => wait::is_cancellable(worker),
+        None => wait::is_elapsed() && !std::thread::panicking(),
+    };
+    if is_interrupted {
+        wait::raise_cancelled();
     }
 }
 

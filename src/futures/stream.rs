@@ -12,6 +12,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use super::reactor::{Reactor, Registration};
 use crate::io_handle::{AsIoHandle, Direction, IoHandle};
 use crate::net::TcpStream;
+use crate::os::unix::net::UnixStream;
 
 /// A socket as futures use it: `futures_io`'s `AsyncRead` and `AsyncWrite` over one of this crate's
 /// streams.
@@ -23,7 +24,7 @@ use crate::net::TcpStream;
 /// the `block_on` waits again.
 ///
 /// `poll_close` shuts down writing. The stream's own timeouts do not apply; to bound a future, use
-/// [`time::timeout`](crate::time) around its `block_on`.
+/// [`time::timeout`](crate::time::timeout) around its `block_on`.
 ///
 /// # Errors
 ///
@@ -68,6 +69,12 @@ pub trait AsyncSocket: AsIoHandle + Send + Sync + 'static {
 }
 
 impl AsyncSocket for TcpStream {
+    fn shutdown_write(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl AsyncSocket for UnixStream {
     fn shutdown_write(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
