@@ -68,6 +68,7 @@
 //!
 //! None is on by default.
 //!
+//! * `futures`: `futures::block_on`, and sockets for async crates.
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
 
@@ -145,6 +146,10 @@ mod wait;
 #[allow(unsafe_code)]
 mod worker;
 
+#[cfg(feature = "futures")]
+#[cfg_attr(docsrs, doc(cfg(feature = "futures")))]
+#[allow(unsafe_code)]
+pub mod futures;
 pub mod guide;
 #[allow(unsafe_code)]
 pub mod io;
