@@ -131,6 +131,8 @@ mod scope;
 #[allow(unsafe_code)]
 mod shared;
 #[allow(unsafe_code)]
+mod shutdown;
+#[allow(unsafe_code)]
 mod socket;
 #[allow(unsafe_code)]
 mod stack;
@@ -143,6 +145,7 @@ mod wait;
 mod worker;
 
 pub mod guide;
+#[allow(unsafe_code)]
 pub mod io;
 #[allow(unsafe_code)]
 pub mod net;
@@ -164,6 +167,7 @@ pub use blocking::unblock;
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
 pub use runtime::{Builder, Runtime, run};
+pub use shutdown::Straggler;
 pub use thread::{LocalJoinHandle, shield, spawn, spawn_local};
 
 /// The payload of a cancelled coroutine: what its `join` returns as the error, and what an

@@ -20,8 +20,10 @@
 //! be gone. A waiter that finds itself unlinked but not yet woken therefore waits for that store
 //! before it leaves (`Waiter::settle`).
 
+mod cut;
+mod shield;
+
 use std::cell::Cell;
-use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,12 +32,13 @@ use std::time::Duration;
 use crate::clock::{self, NEVER, Nanos};
 use crate::coroutine::Coroutine;
 use crate::current;
-use crate::limit::{self, Interruption, Limit};
+use crate::limit::{self, Limit};
 use crate::list::{Links, List, Node};
 use crate::mailbox::WOKEN;
-use crate::time::Elapsed;
-use crate::unwind;
 use crate::worker::{self, Worker};
+
+pub(crate) use self::cut::{cancelled, is_cancellable, is_elapsed, is_io_cut, raise_cancelled};
+pub(crate) use self::shield::Shield;
 
 /// How a wait ended. A wake is a hint: every caller looks at its own condition again. `Cancelled`
 /// also stands for an enclosing limit: see the module.
@@ -75,6 +78,7 @@ pub(crate) enum Kind {
     Future,
     Blocking,
     LookUp,
+    Shutdown,
 }
 
 impl Reason {
@@ -86,7 +90,10 @@ impl Reason {
     pub(crate) const LOCK: Reason = Reason::new(Kind::Lock);
     pub(crate) const CONDITION: Reason = Reason::new(Kind::Condition);
     pub(crate) const BLOCKING: Reason = Reason::new(Kind::Blocking);
+    pub(crate) const CHANNEL: Reason = Reason::new(Kind::Channel);
+    pub(crate) const SELECT: Reason = Reason::new(Kind::Select);
     pub(crate) const LOOK_UP: Reason = Reason::new(Kind::LookUp);
+    pub(crate) const SHUTDOWN: Reason = Reason::new(Kind::Shutdown);
 
     pub(crate) const fn new(kind: Kind) -> Reason {
         Reason { kind, fd: -1 }
@@ -104,16 +111,19 @@ impl Reason {
 
     /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
     pub(crate) fn ends_by_itself(self) -> bool {
-        matches!(
-            self.kind,
+        match self.kind {
             Kind::None
-                | Kind::Read
-                | Kind::Write
-                | Kind::Ready
-                | Kind::Sleep
-                | Kind::Blocking
-                | Kind::LookUp
-        )
+            | Kind::Read
+            | Kind::Write
+            | Kind::Ready
+            | Kind::Sleep
+            | Kind::Blocking
+            | Kind::LookUp
+            | Kind::Shutdown => true,
+            // One of several, and a descriptor is among them.
+            Kind::Select | Kind::Future => self.fd >= 0,
+            _ => false,
+        }
     }
 }
 
@@ -139,6 +149,7 @@ impl std::fmt::Display for Reason {
             Kind::Future => "a future",
             Kind::Blocking => "a blocking job",
             Kind::LookUp => "a name look-up",
+            Kind::Shutdown => "the end of a runtime",
         };
         if self.fd >= 0 { write!(f, "{what} fd={}", self.fd) } else { f.write_str(what) }
     }
@@ -185,67 +196,9 @@ pub(crate) fn suspend(
     }
 }
 
-/// Ends a wait that has no error to return: unwinds, past the panic hook, with the payload
-/// [`crate::Cancelled`] to the root of the coroutine, or [`Elapsed`] to a `timeout`.
-///
-/// With `panic = "abort"` there is no unwinding; callers keep themselves from being cut there.
-pub(crate) fn raise_cancelled() -> ! {
-    match interruption_here(false) {
-        Interruption::Cancel => unwind::unwind(Box::new(crate::Cancelled)),
-        Interruption::Elapsed => unwind::unwind(Box::new(Elapsed::new())),
-    }
-}
-
 /// The time, for what need not be exact: for a coroutine as of its worker's last look at the clock.
 pub(crate) fn recent_time() -> Nanos {
     current::worker().map_or_else(clock::now, Worker::recent_time)
-}
-
-/// Ends a wait that can return an error: by that for a limit; for a cancel by unwinding, or where
-/// nothing unwinds by an error too.
-pub(crate) fn cancelled() -> std::io::Error {
-    match interruption_here(true) {
-        Interruption::Elapsed => Elapsed::new().into(),
-        Interruption::Cancel if cfg!(panic = "unwind") => raise_cancelled(),
-        Interruption::Cancel => std::io::Error::other(crate::Cancelled),
-    }
-}
-
-/// What it was that has just ended a wait. A plain thread is never cancelled.
-fn interruption_here(is_io: bool) -> Interruption {
-    match current::worker() {
-        Some(worker) => {
-            limit::interruption(worker.current(), is_io).unwrap_or(Interruption::Cancel)
-        }
-        None => Interruption::Elapsed,
-    }
-}
-
-/// Whether it is a limit that has passed, and no cancel, that ends waits now.
-pub(crate) fn is_elapsed() -> bool {
-    match current::worker() {
-        Some(worker) => limit::interruption(worker.current(), false) == Some(Interruption::Elapsed),
-        None => limit::of_thread(false).is_some_and(|at| at <= clock::now()),
-    }
-}
-
-/// Whether a pending cancel, or a limit that has passed, may unwind here and now.
-pub(crate) fn is_cancellable(worker: &Worker) -> bool {
-    is_cut(worker, false)
-}
-
-/// As [`is_cancellable`], for a call that can fail.
-#[inline]
-pub(crate) fn is_io_cut(worker: &Worker) -> bool {
-    is_cut(worker, true)
-}
-
-#[inline]
-fn is_cut(worker: &Worker, is_io: bool) -> bool {
-    let me = worker.current();
-    me.signals.is_interrupted()
-        && limit::interruption(me, is_io).is_some()
-        && !worker.may_be_unwinding()
 }
 
 /// Who waits: a coroutine, or a plain thread.
@@ -330,7 +283,7 @@ impl Waiter {
 
     /// Waits for the waker's last touch: it has taken this node off its list and will store
     /// `woken` within a few instructions.
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         while !self.is_woken() {
             match self.party {
                 Party::Coroutine { .. } => {
@@ -396,6 +349,17 @@ impl WaitSlot {
     ///
     /// When somebody waits here already.
     pub(crate) fn wait(&self, done: impl Fn() -> bool, reason: Reason, shielded: bool) -> bool {
+        self.wait_until(done, reason, None, shielded)
+    }
+
+    /// [`WaitSlot::wait`] up to `deadline`; false when that came first, too.
+    pub(crate) fn wait_until(
+        &self,
+        done: impl Fn() -> bool,
+        reason: Reason,
+        deadline: Option<Nanos>,
+        shielded: bool,
+    ) -> bool {
         while !done() {
             let waiter = Waiter::new();
             let mine = (&raw const waiter).cast_mut();
@@ -403,8 +367,8 @@ impl WaitSlot {
             assert!(old.is_null(), "two waiters in a slot made for one");
             let mut signal = Signal::Wake;
             // Published, so a completion from here on wakes us; one before is seen here.
-            while !done() && !waiter.is_woken() && signal != Signal::Cancelled {
-                signal = waiter.wait(reason, None, shielded);
+            while !done() && !waiter.is_woken() && signal == Signal::Wake {
+                signal = waiter.wait(reason, deadline, shielded);
             }
             if self
                 .waiter
@@ -413,7 +377,7 @@ impl WaitSlot {
             {
                 waiter.settle();
             }
-            if signal == Signal::Cancelled {
+            if signal != Signal::Wake {
                 return done();
             }
         }
@@ -546,6 +510,15 @@ impl LockedQueue<'_> {
 pub(crate) struct Chosen(*const Waiter);
 
 impl Chosen {
+    /// For queues of other nodes, each with a waiter of its own.
+    ///
+    /// # Safety
+    ///
+    /// The caller took the waiter's node out of its queue, and nobody else wakes it.
+    pub(crate) unsafe fn new(waiter: *const Waiter) -> Chosen {
+        Chosen(waiter)
+    }
+
     /// Leaves word for the waiter.
     pub(crate) fn set_note(&self, note: u64) {
         // SAFETY: out of the queue and not woken yet, it stays in place, and its note is ours.
@@ -555,39 +528,6 @@ impl Chosen {
     pub(crate) fn wake(self) {
         // SAFETY: taking it out of the queue made us the one who wakes it.
         unsafe { Waiter::wake(self.0) };
-    }
-}
-
-/// Keeps what would unwind away from the current coroutine or thread while it lives.
-pub(crate) struct Shield {
-    /// `None` on a plain thread.
-    block: Option<&'static Coroutine>,
-    _not_send: PhantomData<*const ()>,
-}
-
-impl Shield {
-    pub(crate) fn raise() -> Shield {
-        let up = |shields: u16| shields.checked_add(1).expect("shields nested too deep");
-        let block = current::worker().map(Worker::current);
-        match block {
-            Some(block) => block.shield.set(up(block.shield.get())),
-            None => limit::change_shields_of_thread(up),
-        }
-        Shield { block, _not_send: PhantomData }
-    }
-
-    /// For waits that have no error to return: with `panic = "abort"` nothing can end them.
-    pub(crate) fn where_nothing_unwinds() -> Option<Shield> {
-        cfg!(panic = "abort").then(Shield::raise)
-    }
-}
-
-impl Drop for Shield {
-    fn drop(&mut self) {
-        match self.block {
-            Some(block) => block.shield.set(block.shield.get() - 1),
-            None => limit::change_shields_of_thread(|shields| shields - 1),
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cosocket::net::UdpSocket;
 use cosocket::os::unix::net::UnixDatagram;
-use cosocket::{Builder, thread};
+use cosocket::{Builder, thread, time};
 use socket_util::{Agents, everywhere, spawn_waiting, turn, until};
 
 /// The calls of both types that these tests make.
@@ -86,6 +86,7 @@ for_both!(
     an_empty_datagram_wakes_and_an_empty_buffer_takes,
     a_receive_that_times_out_leaves_the_datagram_to_the_next,
     no_datagram_is_lost_when_it_meets_a_timeout,
+    a_timeout_around_a_receive_ends_it_and_loses_nothing,
     no_datagram_is_lost_when_it_meets_a_cancel,
     several_receivers_get_each_datagram_once,
     the_mode_is_shared_by_clones,
@@ -191,6 +192,30 @@ fn no_datagram_is_lost_when_it_meets_a_timeout<T: Datagrams>() {
         loop {
             let mut buffer = [0; 2];
             match other.recv_from(&mut buffer) {
+                Ok(0) => break,
+                Ok(_) => received.push(number(buffer)),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::TimedOut);
+                    timeouts += 1;
+                }
+            }
+        }
+        sender.join().unwrap();
+        assert!(received.into_iter().eq(0..COUNT));
+        assert!(timeouts > 0, "no race");
+    });
+}
+
+fn a_timeout_around_a_receive_ends_it_and_loses_nothing<T: Datagrams>() {
+    const COUNT: u16 = 200;
+    cosocket::run(|| {
+        let (one, other) = T::pair();
+        let sender = thread::spawn(move || numbers(one, COUNT));
+        let (mut received, mut timeouts) = (Vec::new(), 0);
+        loop {
+            let mut buffer = [0; 2];
+            let patience = Duration::from_micros(400);
+            match time::timeout(patience, || other.recv(&mut buffer)).unwrap() {
                 Ok(0) => break,
                 Ok(_) => received.push(number(buffer)),
                 Err(error) => {

@@ -5,7 +5,7 @@
 
 mod of_std {
     use std::os::linux::net::TcpStreamExt;
-    use std::{net, thread};
+    use std::{net, sync, thread};
 
     pub mod program {
         use super::*;
@@ -27,7 +27,7 @@ mod of_std {
 }
 
 mod of_cosocket {
-    use cosocket::{net, thread};
+    use cosocket::{net, sync, thread};
 
     pub mod program {
         use super::*;
@@ -62,6 +62,7 @@ macro_rules! programs {
 }
 
 programs!(program: stream_options, stream_io, listener, addresses, conversions, threads, scopes);
+programs!(program: channels, sync_channels);
 programs!(sockets: udp_options, udp_io, udp_empty, udp_errors, udp_refusal, socket_conversions);
 programs!(sockets: unix_streams, unix_listeners, unix_addresses, unix_datagrams);
 programs!(locks: mutexes, read_write_locks, condition_variables);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cosocket::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
-use cosocket::thread;
+use cosocket::{thread, time};
 use socket_util::{everywhere, is_nonblocking, spawn_waiting};
 
 fn name() -> SocketAddr {
@@ -212,6 +212,27 @@ fn one_that_waits_for_room_is_in_the_way_of_nobody_who_sends_elsewhere() {
         assert!(!waiting.is_finished());
         waiting.cancel();
         drop(waiting.join());
+    });
+}
+
+#[test]
+fn a_timeout_around_them_ends_both_waits() {
+    everywhere(|| {
+        let patience = Duration::from_millis(20);
+        let (listener, address, clients) = full_listener();
+        let connected = time::timeout(patience, || UnixStream::connect_addr(&address).map(drop));
+        assert_eq!(connected.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+        (0..clients.len()).for_each(|_| drop(listener.accept().unwrap()));
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+        for connected in [false, true] {
+            let (receiver, address, count) = full_receiver();
+            let sent = time::timeout(patience, || send(&address, connected));
+            assert_eq!(sent.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+            empty(&receiver, count);
+            receiver.set_nonblocking(true).unwrap();
+            assert_eq!(receiver.recv(&mut [0; 9]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        }
     });
 }
 

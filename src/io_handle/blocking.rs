@@ -35,6 +35,8 @@ impl IoHandle {
             return self.block_within(limit, direction, deadline, attempt);
         }
         loop {
+            // Readiness that leads to nothing must not make it go on for ever.
+            let is_last = deadline.is_some_and(|deadline| clock::now() >= deadline);
             let interrupted = match attempt(true) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
@@ -42,6 +44,9 @@ impl IoHandle {
             };
             if interrupted && deadline.is_none() {
                 continue;
+            }
+            if interrupted && is_last {
+                return Err(io::ErrorKind::TimedOut.into());
             }
             if !interrupted && self.mode.is_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
@@ -105,11 +110,12 @@ fn nearer(one: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> {
 }
 
 /// Waits for readiness, for at most `timeout`.
-pub(super) fn wait_ready(fd: RawFd, events: i16, timeout: Option<Duration>) -> io::Result<i16> {
+pub(crate) fn wait_ready(fd: RawFd, events: i16, timeout: Option<Duration>) -> io::Result<i16> {
     poll_blocking(fd, events, nearer(timeout.map(clock::after), limit::of_thread(true)))
 }
 
-fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
+/// Waits for readiness, whatever limit is in force.
+pub(crate) fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
     loop {
         // Rounded up: a wait must not end early.
         let left_ms = deadline.map_or(-1, |deadline| {

@@ -240,7 +240,8 @@ impl TcpListener {
         ip_address(self.options().local_addr()?)
     }
 
-    /// Waits for a connection. A cancel unwinds; a connection that came by then stays in the backlog.
+    /// Waits for a connection. A cancel unwinds; a connection that came by then stays in the
+    /// backlog.
     ///
     /// # Errors
     ///

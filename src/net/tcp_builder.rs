@@ -155,7 +155,8 @@ impl TcpBuilder {
 
     /// Listens with several sockets on one port, for acceptors that do not share a queue: one for
     /// each worker, say (see [`Runtime::spawn_on_each`](crate::Runtime::spawn_on_each)). Implies
-    /// [`reuse_port`](TcpBuilder::reuse_port); with port 0 the first listener's port is everybody's.
+    /// [`reuse_port`](TcpBuilder::reuse_port); with port 0 the first listener's port is
+    /// everybody's.
     ///
     /// The kernel gives each connection to a listener by a hash of its addresses, whether that one
     /// accepts or not. A listener that is closed takes the connections in its queue with it.

@@ -21,8 +21,8 @@ use crate::socket::{descriptor_conversions, socket_methods, socket_timeouts};
 ///
 /// Receiving and peeking wait for a datagram; sending waits while the send buffer is full. A
 /// coroutine is suspended, a plain thread blocks. A call fails with
-/// [`TimedOut`](io::ErrorKind::TimedOut) when the timeout set for its direction has passed. A cancel
-/// unwinds out of it (see [`cancel`](crate::thread::JoinHandle::cancel)). A datagram that comes at
+/// [`TimedOut`](io::ErrorKind::TimedOut) when the timeout set for its direction has passed. A
+/// cancel unwinds out of it (see [`cancel`](crate::thread::JoinHandle::cancel)). A datagram that comes at
 /// that moment is returned, or is there for the next call.
 ///
 /// # Errors

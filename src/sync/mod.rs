@@ -5,15 +5,21 @@
 //! errors.
 
 mod batch;
+mod channel;
 mod condvar;
+pub mod mpmc;
+pub mod mpsc;
 mod mutex;
+pub mod oneshot;
 mod poison;
 mod raw_mutex;
 mod raw_rw_lock;
 mod rw_lock;
+pub mod select;
 
 pub use std::sync::{Arc, LockResult, PoisonError, TryLockError, TryLockResult, Weak, atomic};
 
+pub use crate::select;
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use mutex::{Mutex, MutexGuard};
 pub use rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
