@@ -5,13 +5,13 @@
 
 mod of_std {
     use std::os::linux::net::TcpStreamExt;
-    use std::{net, thread};
+    use std::{net, sync, thread};
 
     include!("std_surface/program.rs");
 }
 
 mod of_cosocket {
-    use cosocket::{net, thread};
+    use cosocket::{net, sync, thread};
 
     include!("std_surface/program.rs");
 }
@@ -30,6 +30,7 @@ macro_rules! programs {
 }
 
 programs!(stream_options, stream_io, listener, addresses, conversions, threads, scopes,);
+programs!(barriers, onces, once_locks, lazy_locks,);
 
 #[test]
 fn types_have_the_traits_of_stds() {
@@ -42,6 +43,13 @@ fn debug_output_has_the_shape_of_stds() {
     let expected = of_std::debug().unwrap();
     assert_eq!(of_cosocket::debug().unwrap(), expected);
     assert_eq!(cosocket::run(of_cosocket::debug).unwrap(), expected);
+}
+
+#[test]
+fn debug_output_of_what_initialises_once_has_the_shape_of_stds() {
+    let expected = of_std::debug_once();
+    assert_eq!(of_cosocket::debug_once(), expected);
+    assert_eq!(cosocket::run(of_cosocket::debug_once), expected);
 }
 
 #[test]
