@@ -16,6 +16,18 @@ mod of_cosocket {
     include!("std_surface/program.rs");
 }
 
+mod io_of_std {
+    use std::{io, process};
+
+    include!("std_surface/io_and_process.rs");
+}
+
+mod io_of_cosocket {
+    use cosocket::{io, process};
+
+    include!("std_surface/io_and_process.rs");
+}
+
 /// One test per function of the program: on std, on our types from a plain thread, and on our
 /// types in a coroutine.
 macro_rules! programs {
@@ -32,7 +44,23 @@ macro_rules! programs {
 programs!(stream_options, stream_io, listener, addresses, conversions, threads, scopes,);
 
 #[test]
+fn pipes_are_stds() {
+    io_of_std::pipes().unwrap();
+    io_of_cosocket::pipes().unwrap();
+    cosocket::run(io_of_cosocket::pipes).unwrap();
+}
+
+#[test]
+fn processes_are_stds() {
+    io_of_std::processes().unwrap();
+    io_of_cosocket::processes().unwrap();
+    cosocket::run(io_of_cosocket::processes).unwrap();
+}
+
+#[test]
 fn types_have_the_traits_of_stds() {
+    io_of_std::traits();
+    io_of_cosocket::traits();
     of_std::traits();
     of_cosocket::traits();
 }
