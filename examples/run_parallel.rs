@@ -4,51 +4,35 @@
 //! printf 'sleep 1\ndate\nfalse\n' | cargo run --release --example run_parallel -- 2
 //! ```
 //!
-//! The number is how many run at once (4 by default). Nothing blocks: reading the lines, the
-//! children's outputs and their ends are waits of coroutines. SIGTERM and SIGHUP stop the reading of
-//! lines; children that run come to their end.
+//! The number is how many run at once (4 by default). Reading the lines and the children's outputs,
+//! and waiting for the children, are waits of coroutines: nothing blocks but their start.
 
 use std::env;
 use std::process::Output;
 
 use cosocket::io::{self, Read, Write};
 use cosocket::process::Command;
-use cosocket::signal::{SIGHUP, SIGTERM, Signals};
 use cosocket::thread;
 
 fn main() -> io::Result<()> {
     let at_once = env::args().nth(1).map_or(Ok(4), |number| number.parse());
     let at_once: usize = at_once.map_err(io::Error::other)?;
-    let signals = Signals::new(&[SIGTERM, SIGHUP])?;
     // A pipe with a byte for each place that is free: the job server of `make`.
     let (places, give_back) = io::pipe()?;
     (&give_back).write_all(&vec![b'+'; at_once])?;
     cosocket::run(|| {
         thread::scope(|scope| {
-            let (places, give_back) = (&places, &give_back);
-            let reader = scope.spawn(move || {
-                for line in io::stdin().lines() {
-                    let line = line?;
-                    { places }.read_exact(&mut [0])?;
-                    scope.spawn(move || {
-                        let result = Command::new("sh").args(["-c", &line]).output();
-                        report(&line, result);
-                        { give_back }.write_all(b"+").expect("the pipe has room for all");
-                    });
-                }
-                io::Result::Ok(())
-            });
-            let stopper = scope.spawn(|| {
-                let signal = signals.wait();
-                reader.cancel();
-                signal.map(|signal| eprintln!("signal {signal}: no more commands"))
-            });
-            while !reader.is_finished() && !stopper.is_finished() {
-                thread::sleep(std::time::Duration::from_millis(10));
+            for line in io::stdin().lines() {
+                let (line, mut give_back) = (line?, &give_back);
+                (&places).read_exact(&mut [0])?;
+                scope.spawn(move || {
+                    let result = Command::new("sh").args(["-c", &line]).output();
+                    report(&line, result);
+                    give_back.write_all(b"+").expect("the pipe has room for all");
+                });
             }
-            stopper.cancel();
-        });
-        Ok(())
+            Ok(())
+        })
     })
 }
 

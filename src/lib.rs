@@ -106,6 +106,8 @@ mod dump;
 #[allow(unsafe_code)]
 mod io_handle;
 #[allow(unsafe_code)]
+mod limit;
+#[allow(unsafe_code)]
 mod list;
 #[allow(unsafe_code)]
 mod local;
@@ -129,6 +131,10 @@ mod scope;
 #[allow(unsafe_code)]
 mod shared;
 #[allow(unsafe_code)]
+mod shutdown;
+#[allow(unsafe_code)]
+mod socket;
+#[allow(unsafe_code)]
 mod stack;
 #[allow(unsafe_code)]
 mod timer;
@@ -143,6 +149,7 @@ pub mod guide;
 pub mod io;
 #[allow(unsafe_code)]
 pub mod net;
+#[allow(unsafe_code)]
 pub mod os;
 #[allow(unsafe_code)]
 pub mod process;
@@ -160,6 +167,7 @@ pub use blocking::unblock;
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
 pub use runtime::{Builder, Runtime, run};
+pub use shutdown::Straggler;
 pub use thread::{LocalJoinHandle, shield, spawn, spawn_local};
 
 /// The payload of a cancelled coroutine: what its `join` returns as the error, and what an

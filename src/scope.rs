@@ -13,7 +13,7 @@ use crate::runtime;
 use crate::shared::Options;
 use crate::thread::{Handle, Thread};
 use crate::unwind;
-use crate::wait::{Reason, WaitSlot};
+use crate::wait::{self, Reason, WaitSlot};
 
 /// Runs `f` with a [`Scope`] in which it can spawn coroutines that borrow from outside, and
 /// returns when all of them are over. `f` itself runs right here: in the calling coroutine, or on
@@ -24,10 +24,12 @@ use crate::wait::{Reason, WaitSlot};
 /// With `f`'s own panic, after the coroutines were cancelled and have ended; and, as in std, when
 /// `f` returned but a coroutine that nobody joined has panicked.
 ///
-/// # Cancel
+/// # Cancel and timeout
 ///
-/// One that comes while the scope waits for its coroutines is passed on to them; the scope returns
-/// when they have unwound, and the next wait unwinds. One that unwinds `f` counts as its panic.
+/// A cancel that comes while the scope waits for its coroutines is passed on to them; the scope
+/// returns when they have unwound, and the next wait unwinds. A [`timeout`](crate::time::timeout)
+/// around the scope cancels them too, and unwinds from here when they are over. What unwinds `f`
+/// counts as its panic.
 ///
 /// ```
 /// let mut numbers = vec![1, 2, 3];
@@ -58,7 +60,8 @@ where
     if result.is_err() {
         scope.data.cancel_all();
     }
-    if !scope.data.wait_empty(false) {
+    let is_cut = !scope.data.wait_empty(false);
+    if is_cut {
         scope.data.cancel_all();
         scope.data.wait_empty(true);
     }
@@ -67,6 +70,8 @@ where
         Ok(_) if scope.data.panicked.load(Ordering::Relaxed) => {
             panic!("a scoped coroutine panicked")
         }
+        // What the coroutines were to do for `f` is not done.
+        Ok(_) if is_cut && wait::is_elapsed() => wait::raise_cancelled(),
         Ok(value) => value,
     }
 }

@@ -11,10 +11,17 @@
 //!                                                        -> Cancelled   (withdraw, unwind)
 //! ```
 //!
+//! `Cancelled` is what ends a wait from outside: a cancel, or an enclosing limit that has passed
+//! (see [`crate::limit`]). Which of them it was matters only where the wait ends, in
+//! [`cancelled`] and [`raise_cancelled`].
+//!
 //! A [`Waiter`] lies in the frame that waits, so waiting allocates nothing. Whoever wakes it
 //! copies what it needs first; its last touch is the store of `woken`, after which the frame may
 //! be gone. A waiter that finds itself unlinked but not yet woken therefore waits for that store
 //! before it leaves (`Waiter::settle`).
+
+mod cut;
+mod shield;
 
 use std::cell::Cell;
 use std::ptr;
@@ -22,15 +29,19 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::{self, Nanos};
-use crate::coroutine::{Coroutine, NEVER};
+use crate::clock::{self, NEVER, Nanos};
+use crate::coroutine::Coroutine;
 use crate::current;
+use crate::limit::{self, Limit};
 use crate::list::{Links, List, Node};
 use crate::mailbox::WOKEN;
-use crate::unwind;
 use crate::worker::{self, Worker};
 
-/// How a wait ended. A wake is a hint: every caller looks at its own condition again.
+pub(crate) use self::cut::{cancelled, is_cancellable, is_elapsed, is_io_cut, raise_cancelled};
+pub(crate) use self::shield::Shield;
+
+/// How a wait ended. A wake is a hint: every caller looks at its own condition again. `Cancelled`
+/// also stands for an enclosing limit: see the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     Wake,
@@ -66,6 +77,8 @@ pub(crate) enum Kind {
     Select,
     Future,
     Blocking,
+    LookUp,
+    Shutdown,
 }
 
 impl Reason {
@@ -74,7 +87,13 @@ impl Reason {
     pub(crate) const PARK: Reason = Reason::new(Kind::Park);
     pub(crate) const JOIN: Reason = Reason::new(Kind::Join);
     pub(crate) const SCOPE: Reason = Reason::new(Kind::Scope);
+    pub(crate) const LOCK: Reason = Reason::new(Kind::Lock);
+    pub(crate) const CONDITION: Reason = Reason::new(Kind::Condition);
     pub(crate) const BLOCKING: Reason = Reason::new(Kind::Blocking);
+    pub(crate) const CHANNEL: Reason = Reason::new(Kind::Channel);
+    pub(crate) const SELECT: Reason = Reason::new(Kind::Select);
+    pub(crate) const LOOK_UP: Reason = Reason::new(Kind::LookUp);
+    pub(crate) const SHUTDOWN: Reason = Reason::new(Kind::Shutdown);
 
     pub(crate) const fn new(kind: Kind) -> Reason {
         Reason { kind, fd: -1 }
@@ -84,12 +103,27 @@ impl Reason {
         Reason { kind, fd }
     }
 
+    /// A call that can fail: a limit then cuts it in a shield, too.
+    pub(crate) fn is_io(self) -> bool {
+        let Reason { kind, .. } = self;
+        matches!(kind, Kind::Read | Kind::Write | Kind::Ready | Kind::Turn | Kind::LookUp)
+    }
+
     /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
     pub(crate) fn ends_by_itself(self) -> bool {
-        matches!(
-            self.kind,
-            Kind::None | Kind::Read | Kind::Write | Kind::Ready | Kind::Sleep | Kind::Blocking
-        )
+        match self.kind {
+            Kind::None
+            | Kind::Read
+            | Kind::Write
+            | Kind::Ready
+            | Kind::Sleep
+            | Kind::Blocking
+            | Kind::LookUp
+            | Kind::Shutdown => true,
+            // One of several, and a descriptor is among them.
+            Kind::Select | Kind::Future => self.fd >= 0,
+            _ => false,
+        }
     }
 }
 
@@ -114,6 +148,8 @@ impl std::fmt::Display for Reason {
             Kind::Select => "one of several",
             Kind::Future => "a future",
             Kind::Blocking => "a blocking job",
+            Kind::LookUp => "a name look-up",
+            Kind::Shutdown => "the end of a runtime",
         };
         if self.fd >= 0 { write!(f, "{what} fd={}", self.fd) } else { f.write_str(what) }
     }
@@ -121,8 +157,9 @@ impl std::fmt::Display for Reason {
 
 /// Gives the worker to others until something makes this coroutine ready again.
 ///
-/// `deadline` bounds this one wait. Unless `shielded`, a pending cancel ends it: a cancel is
-/// sticky, so a coroutine that caught its unwind and waits again yields once, then is told again.
+/// `deadline` bounds this one wait. Unless `shielded`, a pending cancel or a limit that has passed
+/// ends it. Both are sticky: a coroutine that caught the unwind and waits again yields once, then
+/// is told again.
 pub(crate) fn suspend(
     worker: &Worker,
     reason: Reason,
@@ -130,47 +167,38 @@ pub(crate) fn suspend(
     shielded: bool,
 ) -> Signal {
     let me = worker.current();
-    let shielded = shielded || me.shield.get() > 0 || worker.may_be_unwinding();
-    if !shielded && me.signals.is_cancelled() {
+    let shielded = shielded || worker.may_be_unwinding();
+    let is_cut = || {
+        !shielded
+            && me.signals.is_interrupted()
+            && limit::interruption(me, reason.is_io()).is_some()
+    };
+    if is_cut() {
         worker.yield_now();
         return Signal::Cancelled;
     }
     me.set_reason(reason);
-    if let Some(deadline) = deadline {
-        worker.set_deadline(me, deadline);
-    }
     worker.enter_wait_of(me);
-    worker.switch_away(me);
+    let timed_out = match deadline {
+        Some(at) => Limit::around_wait(worker, me, at, || worker.switch_away(me)),
+        None => {
+            worker.switch_away(me);
+            false
+        }
+    };
     worker.leave_wait_of(me);
-    me.deadline.set(NEVER);
-    if me.timed_out.replace(false) {
+    if timed_out {
         Signal::TimedOut
-    } else if !shielded && me.signals.is_cancelled() {
+    } else if is_cut() {
         Signal::Cancelled
     } else {
         Signal::Wake
     }
 }
 
-/// Ends the coroutine: unwinds it with the payload [`crate::Cancelled`], past the panic hook.
-///
-/// With `panic = "abort"` there is no unwinding; callers turn the cancel into an error there.
-pub(crate) fn raise_cancelled() -> ! {
-    unwind::unwind(Box::new(crate::Cancelled))
-}
-
-/// Ends a wait that was cancelled: by unwinding, or where nothing unwinds by an error.
-pub(crate) fn cancelled() -> std::io::Error {
-    if cfg!(panic = "unwind") {
-        raise_cancelled();
-    }
-    std::io::Error::other(crate::Cancelled)
-}
-
-/// A pending cancel that may be delivered here and now.
-pub(crate) fn is_cancellable(worker: &Worker) -> bool {
-    let me = worker.current();
-    me.signals.is_cancelled() && me.shield.get() == 0 && !worker.may_be_unwinding()
+/// The time, for what need not be exact: for a coroutine as of its worker's last look at the clock.
+pub(crate) fn recent_time() -> Nanos {
+    current::worker().map_or_else(clock::now, Worker::recent_time)
 }
 
 /// Who waits: a coroutine, or a plain thread.
@@ -186,6 +214,9 @@ pub(crate) struct Waiter {
     party: Party,
     /// 0 until woken, then 1; the futex word of a waiting thread.
     woken: AtomicU32,
+    /// What the two sides of a queue tell each other: the waiter before it is in the queue, and
+    /// who chose it before it is woken.
+    note: Cell<u64>,
 }
 
 // SAFETY: always the same field, which belongs to the queue's list.
@@ -196,13 +227,18 @@ unsafe impl Node for Waiter {
     }
 }
 
-// SAFETY: the links are used under the queue's lock; the rest is immutable or atomic.
+// SAFETY: the links are used under the queue's lock, and the note by one side at a time; the rest
+// is immutable or atomic.
 unsafe impl Send for Waiter {}
 // SAFETY: as above.
 unsafe impl Sync for Waiter {}
 
 impl Waiter {
     pub(crate) fn new() -> Waiter {
+        Waiter::with_note(0)
+    }
+
+    pub(crate) fn with_note(note: u64) -> Waiter {
         let party = match current::worker() {
             Some(worker) => {
                 let block = worker.current();
@@ -210,7 +246,21 @@ impl Waiter {
             }
             None => Party::Thread,
         };
-        Waiter { links: Links::new(), party, woken: AtomicU32::new(0) }
+        Waiter { links: Links::new(), party, woken: AtomicU32::new(0), note: Cell::new(note) }
+    }
+
+    /// What the waker left, or what the waiter came with. For the waiter when it is woken, and for
+    /// others while it is linked and the queue locked.
+    pub(crate) fn note(&self) -> u64 {
+        self.note.get()
+    }
+
+    /// Waking it takes no atomic read-modify-write and no system call, asked on `worker`.
+    fn is_near(&self, worker: &Worker) -> bool {
+        match self.party {
+            Party::Coroutine { block, .. } => worker.is_home_of(block),
+            Party::Thread => false,
+        }
     }
 
     pub(crate) fn is_woken(&self) -> bool {
@@ -224,20 +274,23 @@ impl Waiter {
                 let worker = current::worker().expect("a coroutine stays on its worker");
                 suspend(worker, reason, deadline, shielded)
             }
-            Party::Thread => self.block_thread(deadline),
+            Party::Thread => {
+                let limit = if shielded { None } else { limit::of_thread(reason.is_io()) };
+                self.block_thread(deadline, limit)
+            }
         }
     }
 
     /// Waits for the waker's last touch: it has taken this node off its list and will store
     /// `woken` within a few instructions.
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         while !self.is_woken() {
             match self.party {
                 Party::Coroutine { .. } => {
                     self.wait(Reason::NONE, None, true);
                 }
                 Party::Thread => {
-                    self.block_thread(None);
+                    self.block_thread(None, None);
                 }
             }
         }
@@ -263,13 +316,16 @@ impl Waiter {
         }
     }
 
+    /// For the wait's own `deadline`, or to the `limit` around it.
     #[cold]
-    fn block_thread(&self, deadline: Option<Nanos>) -> Signal {
-        let timeout = match deadline {
-            None => None,
-            Some(deadline) => match deadline.checked_sub(clock::now()) {
-                Some(left) if left > 0 => Some(Duration::from_nanos(left)),
-                _ => return Signal::TimedOut,
+    fn block_thread(&self, deadline: Option<Nanos>, limit: Option<Nanos>) -> Signal {
+        let (deadline, limit) = (deadline.unwrap_or(NEVER), limit.unwrap_or(NEVER));
+        let timeout = match deadline.min(limit) {
+            NEVER => None,
+            nearest => match nearest.saturating_sub(clock::now()) {
+                0 if deadline <= limit => return Signal::TimedOut,
+                0 => return Signal::Cancelled,
+                left => Some(Duration::from_nanos(left)),
             },
         };
         futex_wait(&self.woken, 0, timeout);
@@ -293,6 +349,17 @@ impl WaitSlot {
     ///
     /// When somebody waits here already.
     pub(crate) fn wait(&self, done: impl Fn() -> bool, reason: Reason, shielded: bool) -> bool {
+        self.wait_until(done, reason, None, shielded)
+    }
+
+    /// [`WaitSlot::wait`] up to `deadline`; false when that came first, too.
+    pub(crate) fn wait_until(
+        &self,
+        done: impl Fn() -> bool,
+        reason: Reason,
+        deadline: Option<Nanos>,
+        shielded: bool,
+    ) -> bool {
         while !done() {
             let waiter = Waiter::new();
             let mine = (&raw const waiter).cast_mut();
@@ -300,8 +367,8 @@ impl WaitSlot {
             assert!(old.is_null(), "two waiters in a slot made for one");
             let mut signal = Signal::Wake;
             // Published, so a completion from here on wakes us; one before is seen here.
-            while !done() && !waiter.is_woken() && signal != Signal::Cancelled {
-                signal = waiter.wait(reason, None, shielded);
+            while !done() && !waiter.is_woken() && signal == Signal::Wake {
+                signal = waiter.wait(reason, deadline, shielded);
             }
             if self
                 .waiter
@@ -310,7 +377,7 @@ impl WaitSlot {
             {
                 waiter.settle();
             }
-            if signal == Signal::Cancelled {
+            if signal != Signal::Wake {
                 return done();
             }
         }
@@ -382,6 +449,22 @@ impl LockedQueue<'_> {
         unsafe { self.0.0.push_back(waiter) };
     }
 
+    /// As [`LockedQueue::push`], for one that waited before: at the head.
+    ///
+    /// # Safety
+    ///
+    /// As for `push`.
+    pub(crate) unsafe fn push_front(&mut self, waiter: &Waiter) {
+        // SAFETY: as in `push`.
+        unsafe { self.0.0.push_front(waiter) };
+    }
+
+    /// The longest waiting one, left where it is.
+    pub(crate) fn front(&self) -> Option<&Waiter> {
+        // SAFETY: a linked waiter stays in place, and the lock, borrowed here, keeps it linked.
+        self.0.0.front().map(|waiter| unsafe { &*waiter })
+    }
+
     /// Takes the waiter back out; false when a waker has it already.
     fn remove(&mut self, waiter: &Waiter) -> bool {
         let linked = waiter.links.is_linked();
@@ -401,6 +484,25 @@ impl LockedQueue<'_> {
         // SAFETY: linked waiters stay in place.
         unsafe { self.0.0.pop_front() }.map(Chosen)
     }
+
+    /// Takes out the longest waiting coroutine of this very worker, of the first `reach` waiters.
+    pub(crate) fn pop_near(&mut self, reach: usize) -> Option<Chosen> {
+        let worker = current::worker()?;
+        let list = &self.0.0;
+        let mut next = list.front();
+        for _ in 0..reach {
+            let waiter = next?;
+            // SAFETY: linked waiters stay in place.
+            if unsafe { (*waiter).is_near(worker) } {
+                // SAFETY: linked into this list, whose lock we hold.
+                unsafe { list.remove(waiter) };
+                return Some(Chosen(waiter));
+            }
+            // SAFETY: as above.
+            next = unsafe { list.after(waiter) };
+        }
+        None
+    }
 }
 
 /// A waiter that was taken out of its queue and must be woken.
@@ -408,37 +510,24 @@ impl LockedQueue<'_> {
 pub(crate) struct Chosen(*const Waiter);
 
 impl Chosen {
+    /// For queues of other nodes, each with a waiter of its own.
+    ///
+    /// # Safety
+    ///
+    /// The caller took the waiter's node out of its queue, and nobody else wakes it.
+    pub(crate) unsafe fn new(waiter: *const Waiter) -> Chosen {
+        Chosen(waiter)
+    }
+
+    /// Leaves word for the waiter.
+    pub(crate) fn set_note(&self, note: u64) {
+        // SAFETY: out of the queue and not woken yet, it stays in place, and its note is ours.
+        unsafe { (*self.0).note.set(note) };
+    }
+
     pub(crate) fn wake(self) {
         // SAFETY: taking it out of the queue made us the one who wakes it.
         unsafe { Waiter::wake(self.0) };
-    }
-}
-
-/// Keeps cancels away from the current coroutine while it lives.
-pub(crate) struct Shield {
-    cell: Option<&'static Cell<u16>>,
-}
-
-impl Shield {
-    pub(crate) fn raise() -> Shield {
-        let cell = current::worker().map(|worker| &worker.current().shield);
-        if let Some(cell) = cell {
-            cell.set(cell.get().checked_add(1).expect("shields nested too deep"));
-        }
-        Shield { cell }
-    }
-
-    /// For waits that have no error to return: with `panic = "abort"` a cancel cannot end them.
-    pub(crate) fn where_nothing_unwinds() -> Option<Shield> {
-        cfg!(panic = "abort").then(Shield::raise)
-    }
-}
-
-impl Drop for Shield {
-    fn drop(&mut self) {
-        if let Some(cell) = self.cell {
-            cell.set(cell.get() - 1);
-        }
     }
 }
 

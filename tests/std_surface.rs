@@ -5,71 +5,104 @@
 
 mod of_std {
     use std::os::linux::net::TcpStreamExt;
-    use std::{net, thread};
+    use std::{net, sync, thread};
 
-    include!("std_surface/program.rs");
+    pub mod program {
+        use super::*;
+        include!("std_surface/program.rs");
+    }
+
+    pub mod sockets {
+        use super::net;
+        use std::os::unix::net as unet;
+        include!("std_surface/sockets.rs");
+    }
+
+    pub mod locks {
+        use std::sync;
+
+        use super::thread;
+        include!("std_surface/locks.rs");
+    }
+
+    pub mod children {
+        use std::{io, process};
+
+        include!("std_surface/children.rs");
+    }
 }
 
 mod of_cosocket {
-    use cosocket::{net, thread};
+    use cosocket::{net, sync, thread};
 
-    include!("std_surface/program.rs");
-}
+    pub mod program {
+        use super::*;
+        include!("std_surface/program.rs");
+    }
 
-mod io_of_std {
-    use std::{io, process};
+    pub mod sockets {
+        use super::net;
+        use cosocket::os::unix::net as unet;
+        include!("std_surface/sockets.rs");
+    }
 
-    include!("std_surface/io_and_process.rs");
-}
+    pub mod locks {
+        use cosocket::sync;
 
-mod io_of_cosocket {
-    use cosocket::{io, process};
+        use super::thread;
+        include!("std_surface/locks.rs");
+    }
 
-    include!("std_surface/io_and_process.rs");
+    pub mod children {
+        use cosocket::{io, process};
+
+        include!("std_surface/children.rs");
+    }
 }
 
 /// One test per function of the program: on std, on our types from a plain thread, and on our
 /// types in a coroutine.
 macro_rules! programs {
-    ($($name:ident),* $(,)?) => {$(
+    ($program:ident: $($name:ident),* $(,)?) => {$(
         #[test]
         fn $name() {
-            of_std::$name().unwrap();
-            of_cosocket::$name().unwrap();
-            cosocket::run(of_cosocket::$name).unwrap();
+            of_std::$program::$name().unwrap();
+            of_cosocket::$program::$name().unwrap();
+            cosocket::run(of_cosocket::$program::$name).unwrap();
         }
     )*};
 }
 
-programs!(stream_options, stream_io, listener, addresses, conversions, threads, scopes,);
-
-#[test]
-fn pipes_are_stds() {
-    io_of_std::pipes().unwrap();
-    io_of_cosocket::pipes().unwrap();
-    cosocket::run(io_of_cosocket::pipes).unwrap();
-}
-
-#[test]
-fn processes_are_stds() {
-    io_of_std::processes().unwrap();
-    io_of_cosocket::processes().unwrap();
-    cosocket::run(io_of_cosocket::processes).unwrap();
-}
+programs!(program: stream_options, stream_io, listener, addresses, conversions, threads, scopes);
+programs!(program: channels, sync_channels);
+programs!(sockets: udp_options, udp_io, udp_empty, udp_errors, udp_refusal, socket_conversions);
+programs!(sockets: unix_streams, unix_listeners, unix_addresses, unix_datagrams);
+programs!(locks: mutexes, read_write_locks, condition_variables);
+programs!(children: pipes, processes);
 
 #[test]
 fn types_have_the_traits_of_stds() {
-    io_of_std::traits();
-    io_of_cosocket::traits();
-    of_std::traits();
-    of_cosocket::traits();
+    of_std::program::traits();
+    of_std::sockets::traits();
+    of_std::locks::traits();
+    of_std::children::traits();
+    of_cosocket::children::traits();
+    of_cosocket::program::traits();
+    of_cosocket::sockets::traits();
+    of_cosocket::locks::traits();
 }
 
 #[test]
 fn debug_output_has_the_shape_of_stds() {
-    let expected = of_std::debug().unwrap();
-    assert_eq!(of_cosocket::debug().unwrap(), expected);
-    assert_eq!(cosocket::run(of_cosocket::debug).unwrap(), expected);
+    let expected = of_std::program::debug().unwrap();
+    assert_eq!(of_cosocket::program::debug().unwrap(), expected);
+    assert_eq!(cosocket::run(of_cosocket::program::debug).unwrap(), expected);
+    let expected = of_std::sockets::socket_debug().unwrap();
+    assert_eq!(of_cosocket::sockets::socket_debug().unwrap(), expected);
+    assert_eq!(cosocket::run(of_cosocket::sockets::socket_debug).unwrap(), expected);
+    let expected = of_std::locks::debug().unwrap();
+    assert_eq!(of_cosocket::locks::debug().unwrap(), expected);
+    assert_eq!(cosocket::run(of_cosocket::locks::debug).unwrap(), expected);
 }
 
 #[test]

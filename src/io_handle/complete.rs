@@ -31,7 +31,7 @@ use crate::wait::{self, Kind, Reason, Signal};
 use crate::worker::Worker;
 
 /// How long a cancelled ring operation may take to end before it is cancelled again.
-const CANCEL_AGAIN_AFTER: Duration = Duration::from_millis(10);
+pub(super) const CANCEL_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 impl IoHandle {
     /// Under the ring: inline when the hint says it will succeed, else a ring operation.
@@ -47,7 +47,7 @@ impl IoHandle {
         op: &Op,
         len: usize,
     ) -> io::Result<i32> {
-        if half.inline.load(Ordering::Relaxed) {
+        if self.datagrams || half.inline.load(Ordering::Relaxed) {
             call.worker.counters.attempts.add(1);
             // SAFETY: the caller's pointers.
             match unsafe { op.attempt(false) } {

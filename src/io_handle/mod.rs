@@ -1,7 +1,7 @@
 //! A descriptor with what it takes to wait on it: the one path of every I/O call.
 //!
 //! ```text
-//!            plain thread --> the blocking system call itself
+//!            plain thread --> the blocking system call itself; inside a limit, poll comes first
 //!            nonblocking  --> one attempt, WouldBlock
 //!   call --> unwinding    --> one attempt, "coroutine is unwinding"
 //!            coroutine    --> claim the half --> hinted inline attempt --> driver --> result
@@ -16,12 +16,18 @@
 //! Hints: a ring operation costs less than an inline attempt that fails and more than one that
 //! succeeds. Reads therefore go inline when the last result says that data waits (the buffer was
 //! filled, the kernel said "not empty", the connection is fresh); writes go inline unless the
-//! last one found the socket full.
+//! last one found the socket full. Of datagrams one result says nothing about the next one: they
+//! always go inline first.
 
+pub(crate) mod blocking;
 pub(crate) mod claim;
 mod complete;
+mod message;
 mod mode;
+mod pauses;
 mod plain;
+#[allow(dead_code, reason = "for select and futures")]
+pub(crate) mod poll_arm;
 
 use std::cell::OnceCell;
 use std::io;
@@ -36,8 +42,9 @@ use socket2::{Protocol, SockRef};
 
 pub(crate) use self::complete::poll_by_ring;
 pub(crate) use crate::driver::op::{Direction, Op};
+pub use message::Received;
 
-use crate::clock::{self, Nanos};
+use crate::clock::Nanos;
 use crate::current;
 use crate::driver::source::Source;
 use crate::driver::{Driver, op};
@@ -57,6 +64,8 @@ pub(crate) struct IoHandle {
     /// Known once there is a source: a transfer of less than asked for shows that the socket is
     /// drained, or full.
     short_means_empty: AtomicBool,
+    /// What is moved are datagrams: the length of one says nothing about the next.
+    datagrams: bool,
 }
 
 struct Half {
@@ -85,15 +94,29 @@ impl IoHandle {
         IoHandle::with_mode(fd, Arc::new(Mode::adopted()))
     }
 
+    /// The same, of datagrams.
+    pub(crate) fn of_datagrams(mut self) -> IoHandle {
+        self.datagrams = true;
+        self
+    }
+
     fn with_mode(fd: OwnedFd, mode: Arc<Mode>) -> IoHandle {
-        let (read, write) = (Half::new(true), Half::new(true));
-        let short_means_empty = AtomicBool::new(false);
-        IoHandle { fd, mode, read, write, source: AtomicPtr::default(), short_means_empty }
+        IoHandle {
+            fd,
+            mode,
+            read: Half::new(true),
+            write: Half::new(true),
+            source: AtomicPtr::default(),
+            short_means_empty: AtomicBool::new(false),
+            datagrams: false,
+        }
     }
 
     /// Another descriptor of the same socket, with waits of its own and the same settings.
     pub(crate) fn try_clone(&self) -> io::Result<IoHandle> {
-        Ok(IoHandle::with_mode(self.fd.try_clone()?, Arc::clone(&self.mode)))
+        let mut clone = IoHandle::with_mode(self.fd.try_clone()?, Arc::clone(&self.mode));
+        clone.datagrams = self.datagrams;
+        Ok(clone)
     }
 
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
@@ -114,7 +137,7 @@ impl IoHandle {
 
     /// Receives into `buffer`, which the kernel may write to until this returns.
     pub(crate) fn recv(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
-        if buffer.is_empty() {
+        if buffer.is_empty() && !self.datagrams {
             return begin_call().map(|()| 0);
         }
         let (fd, len) = (self.fd.as_raw_fd(), buffer.len());
@@ -137,7 +160,7 @@ impl IoHandle {
     pub(crate) fn recv_vectored(&self, buffers: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
         let len = transfer_len(buffers);
         if len == 0 {
-            return Ok(0);
+            return begin_call().map(|()| 0);
         }
         let mut message = message(buffers.as_mut_ptr().cast(), buffers.len());
         let op = Op::RecvMsg { fd: self.fd.as_raw_fd(), message: &mut message, flags: 0 };
@@ -164,7 +187,7 @@ impl IoHandle {
                 let call = Call::new(worker, direction, timeout);
                 self.wait_for(&call, events)
             }
-            None => poll_blocking(self.fd.as_raw_fd(), events, timeout.map(clock::after)),
+            None => blocking::wait_ready(self.fd.as_raw_fd(), events, timeout),
         }
     }
 
@@ -187,18 +210,21 @@ impl IoHandle {
         len: *mut libc::socklen_t,
     ) -> io::Result<RawFd> {
         let direction = Direction::Read;
-        // SAFETY: the caller's pointers.
-        let attempt =
-            |may_block| unsafe { op::accept(self.fd.as_raw_fd(), address, len, may_block) };
+        let attempt = |may_block: bool| {
+            if !may_block {
+                // Every time: a clone's conversion may have given the flag back meanwhile.
+                self.mode.borrow_nonblocking(self.fd.as_fd())?;
+            }
+            // SAFETY: the caller's pointers.
+            unsafe { op::accept(self.fd.as_raw_fd(), address, len, may_block) }
+        };
         let Some(worker) = current::worker() else {
-            return self.block_on(direction, || attempt(true));
+            return self.block_on(direction, attempt);
         };
         begin(worker)?;
         let timeout = self.timeout(direction);
         let call = Call::new(worker, direction, timeout);
         loop {
-            // Every time: a clone's conversion may have given the flag back meanwhile.
-            self.mode.borrow_nonblocking(self.fd.as_fd())?;
             worker.counters.attempts.add(1);
             match attempt(false) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -235,8 +261,10 @@ impl IoHandle {
     /// The operation's pointers are valid until this returns or unwinds.
     unsafe fn perform(&self, direction: Direction, op: Op, len: usize) -> io::Result<usize> {
         let Some(worker) = current::worker() else {
-            // SAFETY: the caller's pointers.
-            let attempt = || unsafe { op.attempt(true) };
+            let attempt = |may_block| {
+                // SAFETY: the caller's pointers.
+                if may_block { unsafe { op.attempt(true) } } else { unsafe { self.attempt(&op) } }
+            };
             return self.block_on(direction, attempt).map(|moved| moved as usize);
         };
         begin(worker)?;
@@ -288,39 +316,6 @@ impl IoHandle {
                 Err(unwinding())
             }
             Err(error) => Err(error),
-        }
-    }
-
-    /// On a plain thread: the blocking call itself. Where we have set O_NONBLOCK behind the
-    /// user's back, `poll` does the waiting; and after a signal, when the kernel would start the
-    /// socket's timeout anew.
-    fn block_on(
-        &self,
-        direction: Direction,
-        call: impl Fn() -> io::Result<i32>,
-    ) -> io::Result<i32> {
-        let deadline = self.timeout(direction).map(clock::after);
-        loop {
-            let interrupted = match call() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
-                result => return result,
-            };
-            if interrupted && deadline.is_none() {
-                continue;
-            }
-            if !interrupted && self.mode.is_nonblocking(self.fd.as_fd()) {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            if !interrupted && !self.mode.is_borrowed_nonblocking() {
-                // The kernel's own SO_RCVTIMEO or SO_SNDTIMEO.
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            let events = match direction {
-                Direction::Read => libc::POLLIN,
-                Direction::Write => libc::POLLOUT,
-            };
-            poll_blocking(self.fd.as_raw_fd(), events, deadline)?;
         }
     }
 
@@ -398,10 +393,10 @@ impl AsFd for IoHandle {
 }
 
 /// Every call begins so: after a run of calls that did not wait, others get their turn first; and
-/// a pending cancel ends it.
+/// a pending cancel, or a limit that has passed, ends it.
 fn begin(worker: &Worker) -> io::Result<()> {
     worker.charge();
-    if wait::is_cancellable(worker) {
+    if wait::is_io_cut(worker) {
         // One who swallows its cancel and calls again starves nobody.
         worker.yield_now();
         return Err(ended(Signal::Cancelled));
@@ -411,7 +406,7 @@ fn begin(worker: &Worker) -> io::Result<()> {
 
 /// [`begin`] for a call that is made elsewhere, such as `connect`.
 pub(crate) fn begin_call() -> io::Result<()> {
-    current::worker().map_or(Ok(()), begin)
+    current::worker().map_or_else(blocking::begin, begin)
 }
 
 /// One call of a coroutine: who makes it, on which half, for how long it may wait.
@@ -461,27 +456,4 @@ fn message(buffers: *mut libc::iovec, count: usize) -> libc::msghdr {
     // More than the kernel takes at once is a shorter transfer, as in std.
     message.msg_iovlen = count.min(libc::UIO_MAXIOV as usize) as _;
     message
-}
-
-pub(crate) fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
-    loop {
-        // Rounded up: a wait must not end early.
-        let left_ms = deadline.map_or(-1, |deadline| {
-            let left = deadline.saturating_sub(clock::now()).div_ceil(1_000_000);
-            i32::try_from(left).unwrap_or(i32::MAX)
-        });
-        let mut entry = libc::pollfd { fd, events, revents: 0 };
-        // SAFETY: one entry, valid for the call.
-        match unsafe { libc::poll(&mut entry, 1, left_ms) } {
-            1.. => return Ok(entry.revents),
-            0 if left_ms != i32::MAX => return Err(io::ErrorKind::TimedOut.into()),
-            0 => {}
-            _ => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! `std::os`, where it waits: Unix sockets, and any descriptor.
 
-#[allow(unsafe_code)]
+pub mod linux;
 pub mod unix;
 mod wait;
 

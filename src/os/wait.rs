@@ -17,13 +17,14 @@ use std::ops::BitOr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use crate::clock::{self, Nanos};
+use crate::clock::Nanos;
 use crate::current;
 use crate::driver::Driver;
 use crate::driver::epoll::Epoll;
 use crate::driver::readiness::Readiness;
 use crate::driver::source::Source;
-use crate::io_handle::{begin_call, ended, poll_blocking, poll_by_ring, unwinding};
+use crate::io_handle::blocking::{self, poll_blocking};
+use crate::io_handle::{begin_call, ended, poll_by_ring, unwinding};
 use crate::wait::{self, Kind, Reason, Signal};
 use crate::worker::Worker;
 
@@ -146,7 +147,7 @@ fn names(bits: i16) -> String {
 pub fn wait(fd: impl AsFd, interest: Interest, timeout: Option<Duration>) -> io::Result<Ready> {
     let fd = fd.as_fd();
     let Some(worker) = current::worker() else {
-        return ready(poll_blocking(fd.as_raw_fd(), interest.0, timeout.map(clock::after))?);
+        return ready(blocking::wait_ready(fd.as_raw_fd(), interest.0, timeout)?);
     };
     begin_call()?;
     match poll_blocking(fd.as_raw_fd(), interest.0, Some(0)) {

@@ -4,4 +4,22 @@
 //! share one lock or channel. What needs no waiting is std's own: [`Arc`], [`atomic`], the poison
 //! errors.
 
+mod batch;
+mod channel;
+mod condvar;
+pub mod mpmc;
+pub mod mpsc;
+mod mutex;
+pub mod oneshot;
+mod poison;
+mod raw_mutex;
+mod raw_rw_lock;
+mod rw_lock;
+pub mod select;
+
 pub use std::sync::{Arc, LockResult, PoisonError, TryLockError, TryLockResult, Weak, atomic};
+
+pub use crate::select;
+pub use condvar::{Condvar, WaitTimeoutResult};
+pub use mutex::{Mutex, MutexGuard};
+pub use rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
