@@ -17,9 +17,9 @@
 //! succeeds. Reads therefore go inline when the last result says that data waits (the buffer was
 //! filled, the kernel said "not empty", the connection is fresh); writes go inline unless the
 //! last one found the socket full. The length of a datagram says nothing about the next one, and
-//! of UDP the ring does not either: datagrams go inline until an attempt fails, and then one operation
-//! in eight tries it again. (Always trying first cost 10 % of a ping-pong, never trying 30 % of
-//! a flood.)
+//! of UDP the ring does not either: datagrams go inline until an attempt fails, and then one
+//! operation in eight is followed by a probe. (Always trying first cost 10 % of a ping-pong, never
+//! trying on 30 % of a flood.)
 
 mod blocking;
 mod claim;
