@@ -181,6 +181,17 @@ impl Coroutine {
         Arc::clone(packet.expect("an occupied control block has a packet"))
     }
 
+    /// Drops the coroutine's own reference to its packet, at its end. Should it be the last, only
+    /// the identity is left in it: the result was taken, or dropped by whoever came second.
+    ///
+    /// # Safety
+    ///
+    /// Called once, by the owner, after [`run_to_end`].
+    pub(crate) unsafe fn give_up_packet(&self) {
+        // SAFETY: owner only.
+        drop(unsafe { (*self.packet.get()).take() });
+    }
+
     /// The coroutine whose `timer` this is.
     pub(crate) fn of_timer(timer: *const Timer) -> *const Coroutine {
         timer.wrapping_byte_sub(offset_of!(Coroutine, timer)).cast()
@@ -204,7 +215,7 @@ impl Coroutine {
 ///
 /// Called once, on the coroutine's own stack, by its worker.
 pub(crate) unsafe fn run_to_end(coroutine: &Coroutine) {
-    // SAFETY: the owner runs this; the packet stays in its cell until the last line.
+    // SAFETY: the owner runs this; the packet stays in its cell until the root frame gives it up.
     let packet = unsafe { (*coroutine.packet.get()).as_deref() }.expect("occupied");
     // SAFETY: the root frame calls this once, here.
     unsafe { packet.run(coroutine) };
@@ -218,9 +229,6 @@ pub(crate) unsafe fn run_to_end(coroutine: &Coroutine) {
     // they would be found by the next coroutine in this block.
     // SAFETY: as above.
     unsafe { Locals::destroy(&coroutine.locals) };
-    // SAFETY: owner only; `packet` is not used below. Should this be the last reference, only the
-    // identity is left in it: the result was taken, or dropped by whoever came second.
-    drop(unsafe { (*coroutine.packet.get()).take() });
 }
 
 /// How deep the stack of the running coroutine was used, where the runtime measures that; else 0.

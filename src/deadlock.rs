@@ -125,7 +125,7 @@ impl Worker {
             let identity = unsafe { block.identity() };
             eprintln!(
                 "cosocket:   {}, worker {}: waits for {}; spawned at {}",
-                dump::Title(identity),
+                dump::Title::of(identity),
                 self.index,
                 block.reason(),
                 identity.spawned_at,

@@ -133,6 +133,8 @@ mod scope;
 #[allow(unsafe_code)]
 mod shared;
 #[allow(unsafe_code)]
+mod shutdown;
+#[allow(unsafe_code)]
 mod socket;
 #[allow(unsafe_code)]
 mod stack;
@@ -145,6 +147,7 @@ mod wait;
 mod worker;
 
 pub mod guide;
+#[allow(unsafe_code)]
 pub mod io;
 #[allow(unsafe_code)]
 pub mod net;
@@ -166,6 +169,7 @@ pub use blocking::unblock;
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
 pub use runtime::{Builder, Runtime, run};
+pub use shutdown::Straggler;
 pub use thread::{LocalJoinHandle, shield, spawn, spawn_local};
 
 /// The payload of a cancelled coroutine: what its `join` returns as the error, and what an

@@ -84,6 +84,24 @@ impl<T: Node> List<T> {
         (!head.is_null()).then_some(head)
     }
 
+    /// Whether `predicate` holds for a linked node.
+    ///
+    /// # Safety
+    ///
+    /// The linked nodes are as [`List::push_back`] demands.
+    pub unsafe fn any(&self, predicate: impl Fn(&T) -> bool) -> bool {
+        let mut node = self.head.get();
+        // SAFETY: the caller vouches for every node that is linked here.
+        while let Some(this) = unsafe { node.as_ref() } {
+            if predicate(this) {
+                return true;
+            }
+            // SAFETY: as above.
+            node = unsafe { (*T::links(node)).next.get() };
+        }
+        false
+    }
+
     /// Links `node` at the end.
     ///
     /// # Safety

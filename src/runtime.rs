@@ -33,7 +33,8 @@ const DEFAULT_RING_ENTRIES: u32 = 256;
 ///
 /// Dropping a runtime cancels its coroutines, waits until every one of them has unwound and the
 /// kernel holds none of their memory, and joins its threads. A coroutine that never waits, or
-/// that swallows its cancel, therefore holds the drop up. Dropped from one of its own coroutines,
+/// that swallows its cancel, therefore holds the drop up; [`Runtime::shutdown`] waits for a limited
+/// time and names those. Dropped from one of its own coroutines,
 /// a runtime starts to stop and does not wait.
 ///
 /// ```
@@ -335,6 +336,16 @@ impl Runtime {
         (0..self.workers()).map(|worker| self.shared.load(worker)).collect()
     }
 
+    /// Whether the calling coroutine is one of its own.
+    pub(crate) fn is_own(&self) -> bool {
+        current::worker().is_some_and(|worker| Arc::ptr_eq(&worker.runtime, &self.shared))
+    }
+
+    /// Leaves the threads to end by themselves.
+    pub(crate) fn detach_threads(&mut self) {
+        self.threads.clear();
+    }
+
     /// The number of worker threads.
     pub fn workers(&self) -> usize {
         self.shared.seats.len()
@@ -367,8 +378,7 @@ impl Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         self.shared.stop();
-        let own = current::worker().is_some_and(|w| Arc::ptr_eq(&w.runtime, &self.shared));
-        if own {
+        if self.is_own() || self.threads.is_empty() {
             // Its worker cannot join itself; the threads end by themselves.
             return;
         }

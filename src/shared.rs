@@ -21,7 +21,9 @@ use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned};
 use crate::deadlock::Silence;
 use crate::mailbox::Mailbox;
 use crate::metrics::Counters;
+use crate::shutdown::{Desk, RollCall};
 use crate::stack::StackPool;
+use crate::wait::WaitSlot;
 use crate::worker::Worker;
 use crate::{blocks, current, registry};
 
@@ -40,6 +42,9 @@ pub(crate) struct Shared {
     /// Spawned and not finished.
     live: AtomicUsize,
     stopping: AtomicBool,
+    /// Who waits for a runtime that stops to be empty.
+    pub(crate) drained: WaitSlot,
+    pub(crate) roll_call: RollCall,
     pub(crate) silence: Silence,
     pub(crate) measures_stacks: bool,
 }
@@ -52,6 +57,7 @@ pub(crate) struct Seat {
     load: AtomicUsize,
     /// It is to print its part of the deadlock report.
     pub(crate) report: AtomicBool,
+    pub(crate) desk: Desk,
 }
 
 struct Unstarted(&'static Coroutine);
@@ -70,6 +76,8 @@ impl Shared {
             surplus_len: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            drained: WaitSlot::new(),
+            roll_call: RollCall::new(),
             silence,
             measures_stacks,
         }
@@ -93,6 +101,7 @@ impl Shared {
         self.seats[index].load.fetch_sub(1, Ordering::Relaxed);
         if self.live.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_stopping() {
             self.ring_all();
+            self.drained.wake();
         }
     }
 
@@ -266,6 +275,7 @@ impl Seat {
             counters: Arc::default(),
             load: AtomicUsize::new(0),
             report: AtomicBool::new(false),
+            desk: Desk::new(),
         })
     }
 }

@@ -4,26 +4,26 @@
 //! on the coroutine; on a plain thread they act on the thread, except that [`spawn`] always
 //! spawns a coroutine (from a plain thread: on a global runtime that it starts on first use).
 
+mod waits;
+
 use std::fmt;
 use std::io;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 pub use std::thread::{Result, available_parallelism, panicking};
 
+pub use self::waits::{park, park_timeout, shield, sleep, sleep_until, yield_now};
 pub use crate::local::{AccessError, LocalKey};
 pub use crate::scope::{Scope, ScopedJoinHandle, scope};
 
-use crate::clock;
-use crate::coroutine::{Outcome, Spawned, detach, drop_quietly};
+use crate::coroutine::{Kept, Outcome, Spawned, detach, drop_quietly};
 use crate::current;
-use crate::limit;
 use crate::mailbox::{CANCELLED, UNPARKED};
 use crate::runtime;
 use crate::shared::{Options, Place, Shared};
-use crate::wait::{self, Reason, Shield, Signal};
+use crate::wait::{self, Shield};
 
 /// Spawns a coroutine and returns a handle to it.
 ///
@@ -150,6 +150,56 @@ impl Builder {
         T: Send + 'static,
     {
         spawn_with(self.options(Options::new()), f)
+    }
+
+    /// [`Builder::spawn`] for a closure and a result that borrow; errors and panics as there.
+    ///
+    /// A [`scope`] does that in safety.
+    ///
+    /// # Safety
+    ///
+    /// What `f` and its result borrow must live until the coroutine is over and its result was
+    /// taken or dropped. It is over when [`JoinHandle::join`] has returned; that may not happen, for
+    /// a cancel or a timeout unwinds out of `join` and detaches the coroutine: call it in a
+    /// [`shield`].
+    ///
+    /// ```
+    /// use cosocket::{shield, thread};
+    ///
+    /// let numbers = [1, 2, 3];
+    /// let builder = thread::Builder::new();
+    /// // SAFETY: joined below, before `numbers` goes, and nothing unwinds in between.
+    /// let handle = unsafe { builder.spawn_unchecked(|| numbers.iter().sum::<i32>()) }?;
+    /// assert_eq!(shield(|| handle.join()).unwrap(), 6);
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[track_caller]
+    pub unsafe fn spawn_unchecked<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        let options = self.options(Options::new());
+        // SAFETY: both types are `Send`, and the caller keeps alive what they borrow.
+        let packet = unsafe { runtime::here()?.spawn(options, f, ()) }?;
+        // SAFETY: as above; the packet borrows what its closure and result do.
+        let packet =
+            unsafe { std::mem::transmute::<Arc<dyn Outcome<T> + '_>, Arc<dyn Outcome<T>>>(packet) };
+        Ok(JoinHandle(Handle::new(packet, None)))
+    }
+
+    /// As [`Builder::spawn`]. The coroutine holds `kept` until its result is in place.
+    #[track_caller]
+    pub(crate) fn spawn_keeping<F, T, K>(self, f: F, kept: K) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+        K: Kept + Send + 'static,
+    {
+        let options = self.options(Options::new());
+        // SAFETY: nothing is borrowed, and all three are `Send`.
+        let packet = unsafe { runtime::here()?.spawn(options, f, kept) }?;
+        Ok(JoinHandle(Handle::new(packet, None)))
     }
 
     /// Spawns a coroutine in a [`scope`] with these settings; errors and panics as
@@ -365,8 +415,16 @@ impl Thread {
     /// Which coroutine or thread this is; an id is never used twice in a process.
     pub fn id(&self) -> ThreadId {
         match &self.0 {
-            Kind::Coroutine(coroutine) => ThreadId(Number::Coroutine(coroutine.identity().id)),
+            Kind::Coroutine(coroutine) => ThreadId::of_coroutine(coroutine.identity().id),
             Kind::Thread(thread) => ThreadId(Number::Thread(thread.id())),
+        }
+    }
+
+    /// The coroutine's packet; `None` of a plain thread.
+    pub(crate) fn coroutine(&self) -> Option<&Arc<dyn Spawned>> {
+        match &self.0 {
+            Kind::Coroutine(coroutine) => Some(coroutine),
+            Kind::Thread(_) => None,
         }
     }
 
@@ -396,165 +454,17 @@ enum Number {
     Thread(std::thread::ThreadId),
 }
 
+impl ThreadId {
+    pub(crate) fn of_coroutine(id: u64) -> ThreadId {
+        ThreadId(Number::Coroutine(id))
+    }
+}
+
 /// The calling coroutine, or on a plain thread the thread.
 pub fn current() -> Thread {
     match current::worker() {
         // SAFETY: the current coroutine has not finished, and this is its worker.
         Some(worker) => Thread(Kind::Coroutine(unsafe { worker.current().packet() })),
         None => Thread(Kind::Thread(std::thread::current())),
-    }
-}
-
-/// Waits until [`Thread::unpark`] is, or was, called. May return without that, as in std. A cancel
-/// unwinds out of it, and so does an enclosing [`timeout`](crate::time::timeout).
-///
-/// ```
-/// use cosocket::thread;
-/// use std::sync::Arc;
-/// use std::sync::atomic::{AtomicBool, Ordering};
-///
-/// let ready = Arc::new(AtomicBool::new(false));
-/// let waiter = thread::spawn({
-///     let ready = Arc::clone(&ready);
-///     move || {
-///         while !ready.load(Ordering::Acquire) {
-///             thread::park();
-///         }
-///     }
-/// });
-/// ready.store(true, Ordering::Release);
-/// waiter.thread().unpark();
-/// waiter.join().unwrap();
-/// ```
-pub fn park() {
-    match current::worker() {
-        Some(_) => park_coroutine(None),
-        None => park_thread(None),
-    }
-}
-
-/// [`park`], for at most `timeout` (rounded up to a tick of 65.5 µs). Does not say why it returned,
-/// as in std.
-pub fn park_timeout(timeout: Duration) {
-    match current::worker() {
-        Some(worker) => park_coroutine(Some(worker.after(timeout))),
-        None => park_thread(Some(timeout)),
-    }
-}
-
-fn park_coroutine(deadline: Option<clock::Nanos>) {
-    let worker = current::worker().expect("asked for by a coroutine");
-    let me = worker.current();
-    // Both: two tokens are one.
-    let take_token = || me.unparked.replace(false) | me.signals.take_unparked();
-    while !take_token() {
-        match wait::suspend(worker, Reason::PARK, deadline, false) {
-            Signal::Wake => {}
-            Signal::TimedOut => {
-                take_token();
-                return;
-            }
-            Signal::Cancelled => return raise_where_possible(),
-        }
-    }
-}
-
-/// On a plain thread std parks, for no longer than a limit around it allows.
-fn park_thread(timeout: Option<Duration>) {
-    let _shield = Shield::where_nothing_unwinds();
-    let Some(limit) = limit::of_thread(false) else {
-        return timeout.map_or_else(std::thread::park, std::thread::park_timeout);
-    };
-    let left = time_until(limit);
-    if !left.is_zero() {
-        std::thread::park_timeout(timeout.map_or(left, |timeout| timeout.min(left)));
-    }
-    if time_until(limit).is_zero() {
-        // A token that came at the last moment may be what ended it: it is for the next `park`,
-        // which may return for nothing, as in std.
-        std::thread::current().unpark();
-        wait::raise_cancelled();
-    }
-}
-
-/// Waits for at least `duration`, rounded up to a tick of 65.5 µs. A cancel unwinds out of it, and
-/// so does an enclosing [`timeout`](crate::time::timeout).
-pub fn sleep(duration: Duration) {
-    match current::worker() {
-        Some(worker) => sleep_until_nanos(worker.after(duration)),
-        None => sleep_thread(duration),
-    }
-}
-
-fn sleep_thread(duration: Duration) {
-    let _shield = Shield::where_nothing_unwinds();
-    match limit::of_thread(false).map(time_until) {
-        Some(left) if left < duration || left.is_zero() => {
-            std::thread::sleep(left);
-            wait::raise_cancelled();
-        }
-        _ => std::thread::sleep(duration),
-    }
-}
-
-fn time_until(at: clock::Nanos) -> Duration {
-    Duration::from_nanos(at.saturating_sub(clock::now()))
-}
-
-/// Waits until `deadline` has passed; as [`sleep`]. One that has passed already only yields.
-pub fn sleep_until(deadline: Instant) {
-    sleep(deadline.saturating_duration_since(Instant::now()));
-}
-
-fn sleep_until_nanos(deadline: clock::Nanos) {
-    let _shield = Shield::where_nothing_unwinds();
-    let worker = current::worker().expect("asked for by a coroutine");
-    loop {
-        match wait::suspend(worker, Reason::SLEEP, Some(deadline), false) {
-            Signal::Cancelled => return raise_where_possible(),
-            // The wheel went by a clock read before this: the deadline has passed.
-            Signal::TimedOut => return,
-            Signal::Wake => {}
-        }
-    }
-}
-
-/// Lets every other ready coroutine of this worker run first; on a plain thread, other threads.
-///
-/// A pending cancel unwinds here, and so does an enclosing [`timeout`](crate::time::timeout) that
-/// has passed.
-pub fn yield_now() {
-    match current::worker() {
-        Some(worker) => {
-            worker.yield_now();
-            if wait::is_cancellable(worker) {
-                raise_where_possible();
-            }
-        }
-        None => {
-            std::thread::yield_now();
-            if limit::of_thread(false).is_some_and(|limit| time_until(limit).is_zero()) {
-                raise_where_possible();
-            }
-        }
-    }
-}
-
-/// Runs `f` with everything held back that would unwind it: a cancel of this coroutine, or a
-/// [`timeout`](crate::time::timeout) around it, that comes meanwhile takes effect at the first
-/// wait after it.
-///
-/// For foreign frames that must not be unwound (C callbacks), and for waits that must come to
-/// their end. It may be nested. What returns an error goes on to do so: timeouts of sockets apply,
-/// and so does the limit of a `timeout` around it to I/O calls in it. A `timeout` inside of `f`
-/// is not held back: what it unwinds is inside of it.
-pub fn shield<T>(f: impl FnOnce() -> T) -> T {
-    let _shield = Shield::raise();
-    f()
-}
-
-fn raise_where_possible() {
-    if cfg!(panic = "unwind") {
-        wait::raise_cancelled();
     }
 }

@@ -20,8 +20,10 @@
 //! be gone. A waiter that finds itself unlinked but not yet woken therefore waits for that store
 //! before it leaves (`Waiter::settle`).
 
+mod cut;
+mod shield;
+
 use std::cell::Cell;
-use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,12 +32,13 @@ use std::time::Duration;
 use crate::clock::{self, NEVER, Nanos};
 use crate::coroutine::Coroutine;
 use crate::current;
-use crate::limit::{self, Interruption, Limit};
+use crate::limit::{self, Limit};
 use crate::list::{Links, List, Node};
 use crate::mailbox::WOKEN;
-use crate::time::Elapsed;
-use crate::unwind;
 use crate::worker::{self, Worker};
+
+pub(crate) use self::cut::{cancelled, is_cancellable, is_elapsed, is_io_cut, raise_cancelled};
+pub(crate) use self::shield::Shield;
 
 /// How a wait ended. A wake is a hint: every caller looks at its own condition again. `Cancelled`
 /// also stands for an enclosing limit: see the module.
@@ -75,6 +78,7 @@ pub(crate) enum Kind {
     Future,
     Blocking,
     LookUp,
+    Shutdown,
 }
 
 impl Reason {
@@ -84,9 +88,15 @@ impl Reason {
     pub(crate) const JOIN: Reason = Reason::new(Kind::Join);
     pub(crate) const SCOPE: Reason = Reason::new(Kind::Scope);
     pub(crate) const LOCK: Reason = Reason::new(Kind::Lock);
+    pub(crate) const BARRIER: Reason = Reason::new(Kind::Barrier);
+    pub(crate) const ONCE: Reason = Reason::new(Kind::Once);
+    pub(crate) const PERMITS: Reason = Reason::new(Kind::Permits);
     pub(crate) const CONDITION: Reason = Reason::new(Kind::Condition);
     pub(crate) const BLOCKING: Reason = Reason::new(Kind::Blocking);
+    pub(crate) const CHANNEL: Reason = Reason::new(Kind::Channel);
+    pub(crate) const SELECT: Reason = Reason::new(Kind::Select);
     pub(crate) const LOOK_UP: Reason = Reason::new(Kind::LookUp);
+    pub(crate) const SHUTDOWN: Reason = Reason::new(Kind::Shutdown);
 
     pub(crate) const fn new(kind: Kind) -> Reason {
         Reason { kind, fd: -1 }
@@ -104,16 +114,19 @@ impl Reason {
 
     /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
     pub(crate) fn ends_by_itself(self) -> bool {
-        matches!(
-            self.kind,
+        match self.kind {
             Kind::None
-                | Kind::Read
-                | Kind::Write
-                | Kind::Ready
-                | Kind::Sleep
-                | Kind::Blocking
-                | Kind::LookUp
-        )
+            | Kind::Read
+            | Kind::Write
+            | Kind::Ready
+            | Kind::Sleep
+            | Kind::Blocking
+            | Kind::LookUp
+            | Kind::Shutdown => true,
+            // One of several, and a descriptor is among them.
+            Kind::Select | Kind::Future => self.fd >= 0,
+            _ => false,
+        }
     }
 }
 
@@ -139,6 +152,7 @@ impl std::fmt::Display for Reason {
             Kind::Future => "a future",
             Kind::Blocking => "a blocking job",
             Kind::LookUp => "a name look-up",
+            Kind::Shutdown => "the end of a runtime",
         };
         if self.fd >= 0 { write!(f, "{what} fd={}", self.fd) } else { f.write_str(what) }
     }
@@ -185,67 +199,14 @@ pub(crate) fn suspend(
     }
 }
 
-/// Ends a wait that has no error to return: unwinds, past the panic hook, with the payload
-/// [`crate::Cancelled`] to the root of the coroutine, or [`Elapsed`] to a `timeout`.
-///
-/// With `panic = "abort"` there is no unwinding; callers keep themselves from being cut there.
-pub(crate) fn raise_cancelled() -> ! {
-    match interruption_here(false) {
-        Interruption::Cancel => unwind::unwind(Box::new(crate::Cancelled)),
-        Interruption::Elapsed => unwind::unwind(Box::new(Elapsed::new())),
-    }
-}
-
 /// The time, for what need not be exact: for a coroutine as of its worker's last look at the clock.
 pub(crate) fn recent_time() -> Nanos {
     current::worker().map_or_else(clock::now, Worker::recent_time)
 }
 
-/// Ends a wait that can return an error: by that for a limit; for a cancel by unwinding, or where
-/// nothing unwinds by an error too.
-pub(crate) fn cancelled() -> std::io::Error {
-    match interruption_here(true) {
-        Interruption::Elapsed => Elapsed::new().into(),
-        Interruption::Cancel if cfg!(panic = "unwind") => raise_cancelled(),
-        Interruption::Cancel => std::io::Error::other(crate::Cancelled),
-    }
-}
-
-/// What it was that has just ended a wait. A plain thread is never cancelled.
-fn interruption_here(is_io: bool) -> Interruption {
-    match current::worker() {
-        Some(worker) => {
-            limit::interruption(worker.current(), is_io).unwrap_or(Interruption::Cancel)
-        }
-        None => Interruption::Elapsed,
-    }
-}
-
-/// Whether it is a limit that has passed, and no cancel, that ends waits now.
-pub(crate) fn is_elapsed() -> bool {
-    match current::worker() {
-        Some(worker) => limit::interruption(worker.current(), false) == Some(Interruption::Elapsed),
-        None => limit::of_thread(false).is_some_and(|at| at <= clock::now()),
-    }
-}
-
-/// Whether a pending cancel, or a limit that has passed, may unwind here and now.
-pub(crate) fn is_cancellable(worker: &Worker) -> bool {
-    is_cut(worker, false)
-}
-
-/// As [`is_cancellable`], for a call that can fail.
-#[inline]
-pub(crate) fn is_io_cut(worker: &Worker) -> bool {
-    is_cut(worker, true)
-}
-
-#[inline]
-fn is_cut(worker: &Worker, is_io: bool) -> bool {
-    let me = worker.current();
-    me.signals.is_interrupted()
-        && limit::interruption(me, is_io).is_some()
-        && !worker.may_be_unwinding()
+/// The deadline of a wait that is to last no longer than `timeout` from now.
+pub(crate) fn deadline_after(timeout: Duration) -> Nanos {
+    current::worker().map_or_else(|| clock::after(timeout), |worker| worker.after(timeout))
 }
 
 /// Who waits: a coroutine, or a plain thread.
@@ -264,6 +225,8 @@ pub(crate) struct Waiter {
     /// What the two sides of a queue tell each other: the waiter before it is in the queue, and
     /// who chose it before it is woken.
     note: Cell<u64>,
+    /// The next one in a [`ChosenList`]; belongs to whoever chose this one.
+    next_chosen: Cell<*const Waiter>,
 }
 
 // SAFETY: always the same field, which belongs to the queue's list.
@@ -274,8 +237,8 @@ unsafe impl Node for Waiter {
     }
 }
 
-// SAFETY: the links are used under the queue's lock, and the note by one side at a time; the rest
-// is immutable or atomic.
+// SAFETY: the links are used under the queue's lock, note and `next_chosen` by one side at a time;
+// the rest is immutable or atomic.
 unsafe impl Send for Waiter {}
 // SAFETY: as above.
 unsafe impl Sync for Waiter {}
@@ -293,7 +256,13 @@ impl Waiter {
             }
             None => Party::Thread,
         };
-        Waiter { links: Links::new(), party, woken: AtomicU32::new(0), note: Cell::new(note) }
+        Waiter {
+            links: Links::new(),
+            party,
+            woken: AtomicU32::new(0),
+            note: Cell::new(note),
+            next_chosen: Cell::new(ptr::null()),
+        }
     }
 
     /// What the waker left, or what the waiter came with. For the waiter when it is woken, and for
@@ -330,7 +299,7 @@ impl Waiter {
 
     /// Waits for the waker's last touch: it has taken this node off its list and will store
     /// `woken` within a few instructions.
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         while !self.is_woken() {
             match self.party {
                 Party::Coroutine { .. } => {
@@ -396,6 +365,17 @@ impl WaitSlot {
     ///
     /// When somebody waits here already.
     pub(crate) fn wait(&self, done: impl Fn() -> bool, reason: Reason, shielded: bool) -> bool {
+        self.wait_until(done, reason, None, shielded)
+    }
+
+    /// [`WaitSlot::wait`] up to `deadline`; false when that came first, too.
+    pub(crate) fn wait_until(
+        &self,
+        done: impl Fn() -> bool,
+        reason: Reason,
+        deadline: Option<Nanos>,
+        shielded: bool,
+    ) -> bool {
         while !done() {
             let waiter = Waiter::new();
             let mine = (&raw const waiter).cast_mut();
@@ -403,8 +383,8 @@ impl WaitSlot {
             assert!(old.is_null(), "two waiters in a slot made for one");
             let mut signal = Signal::Wake;
             // Published, so a completion from here on wakes us; one before is seen here.
-            while !done() && !waiter.is_woken() && signal != Signal::Cancelled {
-                signal = waiter.wait(reason, None, shielded);
+            while !done() && !waiter.is_woken() && signal == Signal::Wake {
+                signal = waiter.wait(reason, deadline, shielded);
             }
             if self
                 .waiter
@@ -413,7 +393,7 @@ impl WaitSlot {
             {
                 waiter.settle();
             }
-            if signal == Signal::Cancelled {
+            if signal != Signal::Wake {
                 return done();
             }
         }
@@ -460,19 +440,71 @@ impl WaitQueue {
     /// `Wake` means a waker chose this waiter: whatever it hands over is now the caller's, even
     /// if a timeout or a cancel came at the same time.
     pub(crate) fn wait(&self, waiter: &Waiter, reason: Reason, deadline: Option<Nanos>) -> Signal {
+        self.wait_or_leave(waiter, reason, deadline, |_| ())
+    }
+
+    /// As [`WaitQueue::wait`]. If the waiter leaves unchosen, `leave` runs before the queue is
+    /// unlocked: whoever looks into the queue finds what belongs to the waiter gone with it.
+    pub(crate) fn wait_or_leave(
+        &self,
+        waiter: &Waiter,
+        reason: Reason,
+        deadline: Option<Nanos>,
+        leave: impl FnOnce(&mut LockedQueue<'_>),
+    ) -> Signal {
         loop {
             let signal = waiter.wait(reason, deadline, false);
             if waiter.is_woken() {
                 return Signal::Wake;
             }
             if signal != Signal::Wake {
-                if self.lock().remove(waiter) {
+                let mut queue = self.lock();
+                if queue.remove(waiter) {
+                    leave(&mut queue);
                     return signal;
                 }
+                drop(queue);
                 waiter.settle();
                 return Signal::Wake;
             }
         }
+    }
+
+    /// Waits until `done` holds; false when the deadline passed before that. A cancel unwinds.
+    ///
+    /// Whoever makes `done` true calls [`WaitQueue::wake_all`] afterwards.
+    pub(crate) fn wait_until(
+        &self,
+        done: impl Fn() -> bool,
+        reason: Reason,
+        deadline: Option<Nanos>,
+    ) -> bool {
+        let _shield = Shield::where_nothing_unwinds();
+        while !done() {
+            let waiter = Waiter::new();
+            let mut queue = self.lock();
+            // Under the lock: who makes it true after this finds us when it wakes all.
+            if done() {
+                break;
+            }
+            // SAFETY: the waiter stays in this frame, and `wait` returns only when it is off the
+            // queue.
+            unsafe { queue.push(&waiter) };
+            drop(queue);
+            match self.wait(&waiter, reason, deadline) {
+                Signal::Wake => {}
+                Signal::TimedOut => return done(),
+                Signal::Cancelled if done() => break,
+                Signal::Cancelled => raise_cancelled(),
+            }
+        }
+        true
+    }
+
+    /// Wakes all who wait now.
+    pub(crate) fn wake_all(&self) {
+        let all = self.lock().take_all();
+        all.wake();
     }
 }
 
@@ -515,6 +547,15 @@ impl LockedQueue<'_> {
         self.0.0.is_empty()
     }
 
+    /// Takes all of them out; the caller wakes them after unlocking.
+    pub(crate) fn take_all(&mut self) -> ChosenList {
+        let mut all = ChosenList::new();
+        while let Some(chosen) = self.pop() {
+            all.push(chosen);
+        }
+        all
+    }
+
     /// Takes the longest waiting one out; the caller wakes it after unlocking.
     pub(crate) fn pop(&mut self) -> Option<Chosen> {
         // SAFETY: linked waiters stay in place.
@@ -546,6 +587,15 @@ impl LockedQueue<'_> {
 pub(crate) struct Chosen(*const Waiter);
 
 impl Chosen {
+    /// For queues of other nodes, each with a waiter of its own.
+    ///
+    /// # Safety
+    ///
+    /// The caller took the waiter's node out of its queue, and nobody else wakes it.
+    pub(crate) unsafe fn new(waiter: *const Waiter) -> Chosen {
+        Chosen(waiter)
+    }
+
     /// Leaves word for the waiter.
     pub(crate) fn set_note(&self, note: u64) {
         // SAFETY: out of the queue and not woken yet, it stays in place, and its note is ours.
@@ -558,35 +608,37 @@ impl Chosen {
     }
 }
 
-/// Keeps what would unwind away from the current coroutine or thread while it lives.
-pub(crate) struct Shield {
-    /// `None` on a plain thread.
-    block: Option<&'static Coroutine>,
-    _not_send: PhantomData<*const ()>,
+/// Waiters that were taken out of a queue together, in that order; linked through themselves, for
+/// they stay in place until they are woken.
+#[must_use]
+pub(crate) struct ChosenList {
+    first: *const Waiter,
+    last: *const Waiter,
 }
 
-impl Shield {
-    pub(crate) fn raise() -> Shield {
-        let up = |shields: u16| shields.checked_add(1).expect("shields nested too deep");
-        let block = current::worker().map(Worker::current);
-        match block {
-            Some(block) => block.shield.set(up(block.shield.get())),
-            None => limit::change_shields_of_thread(up),
+impl ChosenList {
+    pub(crate) fn new() -> ChosenList {
+        ChosenList { first: ptr::null(), last: ptr::null() }
+    }
+
+    pub(crate) fn push(&mut self, chosen: Chosen) {
+        if self.first.is_null() {
+            self.first = chosen.0;
+        } else {
+            // SAFETY: a chosen waiter stays in place until it is woken, and this link is ours.
+            unsafe { (*self.last).next_chosen.set(chosen.0) };
         }
-        Shield { block, _not_send: PhantomData }
+        self.last = chosen.0;
     }
 
-    /// For waits that have no error to return: with `panic = "abort"` nothing can end them.
-    pub(crate) fn where_nothing_unwinds() -> Option<Shield> {
-        cfg!(panic = "abort").then(Shield::raise)
-    }
-}
-
-impl Drop for Shield {
-    fn drop(&mut self) {
-        match self.block {
-            Some(block) => block.shield.set(block.shield.get() - 1),
-            None => limit::change_shields_of_thread(|shields| shields - 1),
+    /// Wakes them all. The queue must not be locked.
+    pub(crate) fn wake(self) {
+        let mut next = self.first;
+        while !next.is_null() {
+            let chosen = Chosen(next);
+            // SAFETY: as in `push`; it is woken only after this.
+            next = unsafe { (*next).next_chosen.get() };
+            chosen.wake();
         }
     }
 }

@@ -19,7 +19,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicPtr, Ordering, fence};
 use std::time::Duration;
 
 use crate::arch;
@@ -27,6 +27,7 @@ use crate::blocks::{self, BlockCache};
 use crate::clock::{self, NEVER, Nanos};
 use crate::coroutine::{Coroutine, Stage};
 use crate::current;
+use crate::driver::arm_slot::ArmSlots;
 use crate::driver::{Driver, Wait};
 use crate::limit;
 use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, UNPARKED, WOKEN};
@@ -57,6 +58,7 @@ pub(crate) struct Worker {
     pub(crate) mailbox: &'static Mailbox,
     pub(crate) runtime: Arc<Shared>,
     pub(crate) driver: Driver,
+    pub(crate) arm_slots: ArmSlots,
     pub(crate) counters: Arc<Counters>,
     pub(crate) blocks: BlockCache,
     /// Unstarted closures of this worker, in the order they came.
@@ -64,7 +66,9 @@ pub(crate) struct Worker {
     ready: ReadyQueue,
     /// Whose turn it is, when both queues have somebody: neither may starve the other.
     fresh_next: Cell<bool>,
-    current: Cell<*const Coroutine>,
+    /// Null on the loop's stack. Atomic, at the cost of a plain store, for whoever asks from
+    /// outside whom a stuck worker runs: see `shutdown`.
+    current: AtomicPtr<Coroutine>,
     /// Finished, and still to be cleared away by the loop, off its stack.
     finished: Cell<Option<&'static Coroutine>>,
     loop_context: UnsafeCell<arch::Context>,
@@ -96,11 +100,12 @@ impl Worker {
             mailbox: seat.mailbox,
             counters: Arc::clone(&seat.counters),
             driver,
+            arm_slots: ArmSlots::new(),
             blocks: BlockCache::new(),
             fresh: ReadyQueue::new(),
             ready: ReadyQueue::new(),
             fresh_next: Cell::new(false),
-            current: Cell::new(ptr::null()),
+            current: AtomicPtr::new(ptr::null_mut()),
             finished: Cell::new(None),
             loop_context: UnsafeCell::new(arch::Context::new()),
             #[cfg(cosocket_asan)]
@@ -123,6 +128,7 @@ impl Worker {
     /// Runs until the runtime stops and its last coroutine is over.
     pub(crate) fn run(&self) {
         let _entered = current::enter(self);
+        let _at_desk = self.sit_down(&self.current);
         while !self.is_over() {
             // What ended the last turn comes first: after it another one would find nothing.
             self.drain_inbox();
@@ -141,16 +147,23 @@ impl Worker {
     /// The coroutine that runs.
     #[inline]
     pub(crate) fn current(&self) -> &'static Coroutine {
-        debug_assert!(!self.current.get().is_null(), "the loop has no coroutine");
+        let current = self.current.load(Ordering::Relaxed);
+        debug_assert!(!current.is_null(), "the loop has no coroutine");
         // SAFETY: control blocks are never freed; this is called on a coroutine's stack, and
         // whoever switched to that coroutine stored it here.
-        unsafe { &*self.current.get() }
+        unsafe { &*current }
     }
 
     /// The coroutine that runs, or `None` on the loop's stack.
     pub(crate) fn running(&self) -> Option<&'static Coroutine> {
         // SAFETY: as in `current`.
-        unsafe { self.current.get().as_ref() }
+        unsafe { self.current.load(Ordering::Relaxed).as_ref() }
+    }
+
+    #[inline]
+    fn set_current(&self, coroutine: *const Coroutine) {
+        // Release: whoever reads it from outside reads the identity, too.
+        self.current.store(coroutine.cast_mut(), Ordering::Release);
     }
 
     /// Rings one worker that sleeps, if any. To be called after what it is to find is published:
@@ -205,12 +218,12 @@ impl Worker {
             next.stage.set(Stage::Running);
             if !ptr::eq(next, me) {
                 self.counters.switches.add(1);
-                self.current.set(next);
+                self.set_current(next);
                 self.switch(me, next);
             }
             return;
         }
-        self.current.set(ptr::null());
+        self.set_current(ptr::null());
         self.to_loop(me);
     }
 
@@ -343,6 +356,9 @@ impl Worker {
         if self.runtime.is_report_due(self.index) {
             self.report_waits();
         }
+        if self.is_asked() {
+            self.answer_the_roll();
+        }
     }
 
     fn trim_stacks(&self) {
@@ -381,7 +397,9 @@ impl Worker {
     /// Whether the runtime wants something of this worker that is not in its inbox.
     fn has_orders(&self) -> bool {
         let stop = self.runtime.is_stopping() && (!self.cancelled_all.get() || self.is_over());
-        stop || self.runtime.has_surplus() || self.runtime.is_report_due(self.index)
+        stop || self.runtime.has_surplus()
+            || self.runtime.is_report_due(self.index)
+            || self.is_asked()
     }
 
     fn turn(&self, wait: Wait) {

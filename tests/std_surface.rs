@@ -5,7 +5,7 @@
 
 mod of_std {
     use std::os::linux::net::TcpStreamExt;
-    use std::{net, thread};
+    use std::{net, sync, thread};
 
     pub mod program {
         use super::*;
@@ -17,10 +17,17 @@ mod of_std {
         use std::os::unix::net as unet;
         include!("std_surface/sockets.rs");
     }
+
+    pub mod locks {
+        use std::sync;
+
+        use super::thread;
+        include!("std_surface/locks.rs");
+    }
 }
 
 mod of_cosocket {
-    use cosocket::{net, thread};
+    use cosocket::{net, sync, thread};
 
     pub mod program {
         use super::*;
@@ -31,6 +38,13 @@ mod of_cosocket {
         use super::net;
         use cosocket::os::unix::net as unet;
         include!("std_surface/sockets.rs");
+    }
+
+    pub mod locks {
+        use cosocket::sync;
+
+        use super::thread;
+        include!("std_surface/locks.rs");
     }
 }
 
@@ -48,15 +62,19 @@ macro_rules! programs {
 }
 
 programs!(program: stream_options, stream_io, listener, addresses, conversions, threads, scopes);
+programs!(program: channels, sync_channels);
 programs!(sockets: udp_options, udp_io, udp_empty, udp_errors, udp_refusal, socket_conversions);
 programs!(sockets: unix_streams, unix_listeners, unix_addresses, unix_datagrams);
+programs!(locks: mutexes, read_write_locks, condition_variables);
 
 #[test]
 fn types_have_the_traits_of_stds() {
     of_std::program::traits();
     of_std::sockets::traits();
+    of_std::locks::traits();
     of_cosocket::program::traits();
     of_cosocket::sockets::traits();
+    of_cosocket::locks::traits();
 }
 
 #[test]
@@ -67,6 +85,9 @@ fn debug_output_has_the_shape_of_stds() {
     let expected = of_std::sockets::socket_debug().unwrap();
     assert_eq!(of_cosocket::sockets::socket_debug().unwrap(), expected);
     assert_eq!(cosocket::run(of_cosocket::sockets::socket_debug).unwrap(), expected);
+    let expected = of_std::locks::debug().unwrap();
+    assert_eq!(of_cosocket::locks::debug().unwrap(), expected);
+    assert_eq!(cosocket::run(of_cosocket::locks::debug).unwrap(), expected);
 }
 
 #[test]

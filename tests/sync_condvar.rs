@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cosocket::sync::{Condvar, Mutex};
+use cosocket::time::timeout;
 use cosocket::{LocalJoinHandle, run, thread};
 use support::{OnDrop, assert_cancelled, panic_quietly, suspended, until};
 
@@ -249,6 +250,28 @@ fn a_cancel_unwinds_out_of_the_wait_without_the_mutex() {
         drop(guard);
         assert!(!pair.0.is_poisoned());
     });
+}
+
+#[test]
+fn an_elapsed_timeout_around_it_ends_the_wait_without_the_mutex() {
+    let check = || {
+        let (mutex, condvar) = (Mutex::new(0), Condvar::new());
+        let elapsed = timeout(Duration::from_millis(1), || {
+            let waited = condvar.wait_timeout(mutex.lock().unwrap(), Duration::from_secs(1000));
+            drop(waited);
+        });
+        assert!(elapsed.is_err());
+        assert!(mutex.try_lock().is_ok() && !mutex.is_poisoned());
+        // Its own timeout, which comes first, only ends the wait.
+        let ended = timeout(Duration::from_secs(1000), || {
+            let guard = mutex.lock().unwrap();
+            let ended = condvar.wait_timeout(guard, Duration::from_millis(1));
+            ended.unwrap().1.timed_out()
+        });
+        assert!(ended.unwrap());
+    };
+    check();
+    run(check);
 }
 
 /// Notified, and cancelled while it waits for the mutex: the notification goes to the next one.

@@ -14,6 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use cosocket::sync::{Mutex, TryLockError};
+use cosocket::time::timeout;
 use cosocket::{run, spawn_local, thread};
 use support::{
     OnDrop, assert_cancel_ends, assert_cancelled, message, on_workers, panic_quietly, suspended,
@@ -181,6 +182,35 @@ fn a_cancel_of_the_holder_unlocks_and_does_not_poison() {
         assert!(!mutex.is_poisoned());
         drop(mutex.lock().unwrap());
     });
+}
+
+/// An elapsed limit unwinds too, on a plain thread as well; and a panic under one is a panic.
+#[test]
+fn an_elapsed_timeout_ends_the_wait_unlocks_and_does_not_poison() {
+    const SHORT: Duration = Duration::from_millis(1);
+    let check = || {
+        let (held, free) = (Arc::new(Mutex::new(0)), Mutex::new(0));
+        let guard = held.lock().unwrap();
+        let elapsed = timeout(SHORT, || {
+            let _free = free.lock().unwrap();
+            drop(held.lock());
+        });
+        assert!(elapsed.is_err());
+        assert!(!free.is_poisoned());
+        assert_eq!(free.try_lock().map(|free| *free).unwrap(), 0);
+        drop(guard);
+        assert!(!held.is_poisoned());
+        assert!(held.try_lock().is_ok());
+        // The one that has elapsed leaves no mark on what comes next.
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _free = free.lock().unwrap();
+            timeout(Duration::from_secs(1000), || panic_quietly("in time"))
+        }));
+        assert_eq!(message(&*panicked.unwrap_err()), "in time");
+        assert!(free.is_poisoned());
+    };
+    check();
+    run(check);
 }
 
 /// Each way in which the caller's panic may come by, with the mutex held.

@@ -19,11 +19,11 @@ fn a_look_up_that_gets_no_answer_is_cut() {
     run(move || {
         let abandoned = (0..JOBS).map(|_| {
             let gate = Arc::clone(&gate);
-            let job = move || drop(gate.lock().unwrap_or_else(PoisonError::into_inner).recv());
+            let job = move || gate.lock().unwrap_or_else(PoisonError::into_inner).recv().is_err();
             spawn(move || timeout(Duration::ZERO, || unblock(job)).unwrap_err())
         });
         let abandoned: Vec<_> = abandoned.collect();
-        abandoned.into_iter().for_each(|job| drop(job.join().unwrap()));
+        abandoned.into_iter().for_each(|job| _ = job.join().unwrap());
     });
     let look_up = || {
         let short = Duration::from_millis(3);

@@ -110,11 +110,12 @@ fn nearer(one: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> {
 }
 
 /// Waits for readiness, for at most `timeout`.
-pub(super) fn wait_ready(fd: RawFd, events: i16, timeout: Option<Duration>) -> io::Result<i16> {
+pub(crate) fn wait_ready(fd: RawFd, events: i16, timeout: Option<Duration>) -> io::Result<i16> {
     poll_blocking(fd, events, nearer(timeout.map(clock::after), limit::of_thread(true)))
 }
 
-fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
+/// Waits for readiness, whatever limit is in force.
+pub(crate) fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
     loop {
         // Rounded up: a wait must not end early.
         let left_ms = deadline.map_or(-1, |deadline| {

@@ -21,12 +21,15 @@
 //! operation in eight is followed by a probe. (Always trying first cost 10 % of a ping-pong, never
 //! trying on 30 % of a flood.)
 
-mod blocking;
-mod claim;
+pub(crate) mod blocking;
+pub(crate) mod claim;
 mod complete;
 mod message;
 mod mode;
 mod pauses;
+mod plain;
+#[allow(dead_code, reason = "for select and futures")]
+pub(crate) mod poll_arm;
 
 use std::cell::OnceCell;
 use std::io;
@@ -39,6 +42,7 @@ use std::time::Duration;
 
 use socket2::{Protocol, SockRef};
 
+pub(crate) use self::complete::poll_by_ring;
 pub(crate) use crate::driver::op::{Direction, Op};
 pub use message::Received;
 
@@ -272,15 +276,17 @@ impl IoHandle {
     /// The operation's pointers are valid until this returns or unwinds.
     unsafe fn perform(&self, direction: Direction, op: Op, len: usize) -> io::Result<usize> {
         let Some(worker) = current::worker() else {
-            // SAFETY: the caller's pointers.
-            let attempt = |may_block| unsafe { op.attempt(may_block) };
+            let attempt = |may_block| {
+                // SAFETY: the caller's pointers.
+                if may_block { unsafe { op.attempt(true) } } else { unsafe { self.attempt(&op) } }
+            };
             return self.block_on(direction, attempt).map(|moved| moved as usize);
         };
         begin(worker)?;
         if len == 0 {
             // A stream takes nothing at any time, full or not; a datagram may have to wait.
             // SAFETY: the caller's pointers.
-            match unsafe { op.attempt(false) } {
+            match unsafe { self.attempt(&op) } {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result.map(|moved| moved as usize),
             }
@@ -319,7 +325,7 @@ impl IoHandle {
         };
         worker.counters.attempts.add(1);
         // SAFETY: the caller's pointers.
-        match unsafe { op.attempt(false) } {
+        match unsafe { self.attempt(op) } {
             Ok(moved) => Ok(moved as usize),
             Err(error) if is_unwinding && error.kind() == io::ErrorKind::WouldBlock => {
                 Err(unwinding())
@@ -388,6 +394,10 @@ impl IoHandle {
 impl Drop for IoHandle {
     fn drop(&mut self) {
         self.release_source();
+        // Another process may have the same open file: a pipe that we inherited, say.
+        if Arc::strong_count(&self.mode) == 1 {
+            self.mode.return_nonblocking(self.fd.as_fd());
+        }
     }
 }
 
@@ -437,14 +447,14 @@ impl Call {
 }
 
 /// The error of a wait that did not end with what was waited for. A cancel unwinds instead.
-fn ended(signal: Signal) -> io::Error {
+pub(crate) fn ended(signal: Signal) -> io::Error {
     match signal {
         Signal::Cancelled => wait::cancelled(),
         Signal::TimedOut | Signal::Wake => io::ErrorKind::TimedOut.into(),
     }
 }
 
-fn unwinding() -> io::Error {
+pub(crate) fn unwinding() -> io::Error {
     io::Error::other("coroutine is unwinding: an I/O call made by a destructor would have to wait")
 }
 

@@ -2,3 +2,6 @@
 
 pub mod linux;
 pub mod unix;
+mod wait;
+
+pub use wait::{Interest, Ready, wait};

@@ -168,3 +168,10 @@ impl Agent {
         self.start(turn).recv().unwrap();
     }
 }
+
+/// Takes back what a Rust program does about a signal when it starts.
+#[allow(unsafe_code)]
+pub fn default_action(signal: i32) {
+    // SAFETY: no handler of ours is involved.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}

@@ -1,4 +1,4 @@
-// A program over the names `net` and `thread` of the module that includes it: std's or ours.
+// A program over the names `net`, `sync` and `thread` of the module that includes it: std's or ours.
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -43,6 +43,32 @@ pub fn traits() {
     copies::<thread::ThreadId>();
     fn clones<T: Clone>() {}
     clones::<thread::Thread>();
+    channel_traits();
+}
+
+fn channel_traits() {
+    use sync::mpsc::{IntoIter, Iter, Receiver, Sender, SyncSender, TryIter};
+    fn sendable<T: Send + Unpin + UnwindSafe + RefUnwindSafe + Debug>() {}
+    // Of contents that are `Send` and nothing more.
+    type Value = std::cell::Cell<i32>;
+    shareable::<Sender<Value>>();
+    shareable::<SyncSender<Value>>();
+    sendable::<Receiver<Value>>();
+    sendable::<IntoIter<Value>>();
+    fn iterates<T, I: IntoIterator<Item = T>>() {}
+    iterates::<i32, Receiver<i32>>();
+    iterates::<i32, &Receiver<i32>>();
+    iterates::<i32, Iter<'static, i32>>();
+    iterates::<i32, TryIter<'static, i32>>();
+    fn clones<T: Clone>() {}
+    clones::<Sender<Value>>();
+    clones::<SyncSender<Value>>();
+    fn errors<T: std::error::Error>() {}
+    errors::<sync::mpsc::SendError<i32>>();
+    errors::<sync::mpsc::RecvError>();
+    errors::<sync::mpsc::TryRecvError>();
+    errors::<sync::mpsc::TrySendError<i32>>();
+    errors::<sync::mpsc::RecvTimeoutError>();
 }
 
 fn connected() -> io::Result<(TcpStream, TcpStream)> {
@@ -227,6 +253,10 @@ pub fn threads() -> io::Result<()> {
     assert_eq!(handle.join().unwrap(), (id, Some("named".into())));
     assert_ne!(thread::current().id(), id);
 
+    let borrowed = [1, 2, 3];
+    // SAFETY: joined before the array goes; nobody cancels this.
+    let handle = unsafe { thread::Builder::new().spawn_unchecked(|| borrowed.len()) }?;
+    assert_eq!(handle.join().unwrap(), 3);
     let parked = thread::spawn(|| {
         thread::park();
         thread::park_timeout(Duration::from_nanos(1));
@@ -258,5 +288,81 @@ pub fn scopes() -> io::Result<()> {
         handle.join().unwrap()
     });
     assert_eq!((count, length), (1, 8));
+    Ok(())
+}
+
+/// A channel without a limit: order, every way to receive, and what each side learns of the end.
+pub fn channels() -> io::Result<()> {
+    use sync::mpsc::{self, Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError};
+    let (sender, receiver): (Sender<i32>, Receiver<i32>) = mpsc::channel();
+    assert_eq!(format!("{sender:?} {receiver:?}"), "Sender { .. } Receiver { .. }");
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(receiver.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Timeout));
+    let senders: Vec<_> = (0..3).map(|_| sender.clone()).collect();
+    let threads = senders.into_iter().map(|sender| {
+        thread::spawn(move || {
+            for number in 0..10 {
+                sender.send(number).unwrap();
+            }
+        })
+    });
+    for handle in threads.collect::<Vec<_>>() {
+        handle.join().unwrap();
+    }
+    assert_eq!(receiver.iter().take(10).count(), 10);
+    assert_eq!((&receiver).into_iter().take(10).count(), 10);
+    assert_eq!(receiver.try_iter().count(), 10);
+    for number in 0..4 {
+        sender.send(number).unwrap();
+    }
+    drop(sender);
+    assert_eq!(receiver.recv(), Ok(0));
+    assert_eq!(receiver.try_recv(), Ok(1));
+    assert_eq!(receiver.recv_timeout(Duration::ZERO), Ok(2));
+    assert_eq!(receiver.into_iter().collect::<Vec<_>>(), [3]);
+    let (sender, receiver) = mpsc::channel();
+    drop(receiver);
+    assert_eq!(sender.send("back"), Err(SendError("back")));
+    let (sender, receiver) = mpsc::channel::<i32>();
+    let waiting = thread::spawn(move || {
+        let ended = (receiver.recv(), receiver.try_recv());
+        (ended, receiver.recv_timeout(Duration::MAX))
+    });
+    drop(sender);
+    let ended = (Err(RecvError), Err(TryRecvError::Disconnected));
+    assert_eq!(waiting.join().unwrap(), (ended, Err(RecvTimeoutError::Disconnected)));
+    Ok(())
+}
+
+/// Channels with a limit, and with a limit of zero.
+pub fn sync_channels() -> io::Result<()> {
+    use sync::mpsc::{self, Receiver, SendError, SyncSender, TryRecvError, TrySendError};
+    let (sender, receiver): (SyncSender<i32>, Receiver<i32>) = mpsc::sync_channel(1);
+    assert_eq!(format!("{sender:?}"), "SyncSender { .. }");
+    sender.send(1).unwrap();
+    assert_eq!(sender.try_send(2), Err(TrySendError::Full(2)));
+    let other = sender.clone();
+    let waiting = thread::spawn(move || other.send(3));
+    assert_eq!((receiver.recv(), receiver.recv()), (Ok(1), Ok(3)));
+    waiting.join().unwrap().unwrap();
+    drop(receiver);
+    assert_eq!(sender.try_send(4), Err(TrySendError::Disconnected(4)));
+    assert_eq!(sender.send(4), Err(SendError(4)));
+
+    let (sender, receiver) = mpsc::sync_channel(0);
+    assert_eq!(sender.try_send(1), Err(TrySendError::Full(1)));
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+    let other = sender.clone();
+    let waiting = thread::spawn(move || other.send(2));
+    assert_eq!(receiver.recv(), Ok(2));
+    waiting.join().unwrap().unwrap();
+    let waiting = thread::spawn(move || receiver.recv());
+    sender.send(3).unwrap();
+    assert_eq!(waiting.join().unwrap(), Ok(3));
+    assert_eq!(sender.send(4), Err(SendError(4)));
+    let (sender, receiver) = mpsc::sync_channel(0);
+    let waiting = thread::spawn(move || sender.send(5));
+    drop(receiver);
+    assert_eq!(waiting.join().unwrap(), Err(SendError(5)));
     Ok(())
 }
