@@ -71,9 +71,9 @@ pub struct IoHandle {
     datagrams: bool,
 }
 
-/// What is a descriptor with its waits: a socket, an end of a pipe.
-pub trait HasIoHandle {
-    fn io_handle(&self) -> &IoHandle;
+/// A socket of ours, or an end of a pipe, whichever type it has.
+pub trait AsIoHandle {
+    fn as_io_handle(&self) -> &IoHandle;
 }
 
 struct Half {
