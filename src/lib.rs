@@ -36,6 +36,7 @@
 //!
 //! * [`thread`]: [`spawn`], `scope`, `sleep`, `park`, `join`, and
 //!   [`cancel`](thread::JoinHandle::cancel), which `std` does not have.
+//! * [`time`]: [`timeout`](time::timeout) bounds everything that waits inside a closure.
 //! * [`net`]: [`TcpListener`](net::TcpListener), [`TcpStream`](net::TcpStream),
 //!   [`UdpSocket`](net::UdpSocket), [`ToSocketAddrs`](net::ToSocketAddrs), and
 //!   [`TcpBuilder`](net::TcpBuilder) for what is set before `bind`.
@@ -69,6 +70,7 @@
 //!
 //! None is on by default.
 //!
+//! * `futures`: `futures::block_on`, and sockets for async crates.
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
 
@@ -146,6 +148,10 @@ mod wait;
 #[allow(unsafe_code)]
 mod worker;
 
+#[cfg(feature = "futures")]
+#[cfg_attr(docsrs, doc(cfg(feature = "futures")))]
+#[allow(unsafe_code)]
+pub mod futures;
 pub mod guide;
 #[allow(unsafe_code)]
 pub mod io;

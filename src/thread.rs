@@ -16,7 +16,7 @@ pub use std::thread::{Result, available_parallelism, panicking};
 
 pub use self::waits::{park, park_timeout, shield, sleep, sleep_until, yield_now};
 pub use crate::local::{AccessError, LocalKey};
-pub use crate::scope::{Scope, ScopedJoinHandle, scope};
+pub use crate::scope::{Scope, ScopedJoinHandle, TryScope, scope, try_scope};
 
 use crate::coroutine::{Kept, Outcome, Spawned, detach, drop_quietly};
 use crate::current;

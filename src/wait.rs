@@ -57,7 +57,6 @@ pub(crate) struct Reason {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(dead_code, reason = "the locks and channels to come")]
 pub(crate) enum Kind {
     None,
     Read,
@@ -75,6 +74,7 @@ pub(crate) enum Kind {
     Permits,
     Channel,
     Select,
+    #[cfg_attr(not(feature = "futures"), expect(dead_code))]
     Future,
     Blocking,
     LookUp,

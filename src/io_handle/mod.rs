@@ -28,10 +28,11 @@ mod message;
 mod mode;
 mod pauses;
 mod plain;
-#[allow(dead_code, reason = "for select and futures")]
+#[allow(dead_code, reason = "for futures")]
 pub(crate) mod poll_arm;
 
 use std::cell::OnceCell;
+use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -56,7 +57,7 @@ use crate::worker::Worker;
 use self::claim::Claim;
 use self::mode::Mode;
 
-pub(crate) struct IoHandle {
+pub struct IoHandle {
     fd: OwnedFd,
     mode: Arc<Mode>,
     read: Half,
@@ -68,6 +69,11 @@ pub(crate) struct IoHandle {
     short_means_empty: AtomicBool,
     /// What is moved are datagrams: the length of one says nothing about the next.
     datagrams: bool,
+}
+
+/// What is a descriptor with its waits: a socket, an end of a pipe.
+pub trait HasIoHandle {
+    fn io_handle(&self) -> &IoHandle;
 }
 
 struct Half {
@@ -191,6 +197,44 @@ impl IoHandle {
         let op = Op::SendMsg { fd: self.fd.as_raw_fd(), message: &message };
         // SAFETY: as in `recv_vectored`.
         unsafe { self.perform(Direction::Write, op, len) }
+    }
+
+    /// [`IoHandle::recv`] that never waits: `WouldBlock`, also while it is another's turn.
+    #[cfg(feature = "futures")]
+    pub(crate) fn try_recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (fd, len) = (self.fd.as_raw_fd(), buffer.len());
+        let op = Op::Recv { fd, buffer: buffer.as_mut_ptr(), len, flags: 0 };
+        // SAFETY: the buffer is ours for the call.
+        unsafe { self.attempt_in_turn(Direction::Read, &op) }
+    }
+
+    /// [`IoHandle::send`] that never waits.
+    #[cfg(feature = "futures")]
+    pub(crate) fn try_send(&self, buffer: &[u8]) -> io::Result<usize> {
+        let op = Op::Send { fd: self.fd.as_raw_fd(), buffer: buffer.as_ptr(), len: buffer.len() };
+        // SAFETY: as in `try_recv`.
+        unsafe { self.attempt_in_turn(Direction::Write, &op) }
+    }
+
+    /// [`IoHandle::recv_vectored`] that never waits.
+    #[cfg(feature = "futures")]
+    pub(crate) fn try_recv_vectored(
+        &self,
+        buffers: &mut [io::IoSliceMut<'_>],
+    ) -> io::Result<usize> {
+        let mut message = message(buffers.as_mut_ptr().cast(), buffers.len());
+        let op = Op::RecvMsg { fd: self.fd.as_raw_fd(), message: &mut message, flags: 0 };
+        // SAFETY: as in `recv_vectored`.
+        unsafe { self.attempt_in_turn(Direction::Read, &op) }
+    }
+
+    /// [`IoHandle::send_vectored`] that never waits.
+    #[cfg(feature = "futures")]
+    pub(crate) fn try_send_vectored(&self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let message = message(buffers.as_ptr().cast_mut().cast(), buffers.len());
+        let op = Op::SendMsg { fd: self.fd.as_raw_fd(), message: &message };
+        // SAFETY: as in `recv_vectored`.
+        unsafe { self.attempt_in_turn(Direction::Write, &op) }
     }
 
     /// Waits for readiness, as `poll(2)` names it, for at most `timeout`.
@@ -319,19 +363,28 @@ impl IoHandle {
         op: &Op,
         is_unwinding: bool,
     ) -> io::Result<usize> {
-        // Bytes must not overtake those of a coroutine whose call is in the ring.
-        let Some(_held) = self.half(direction).claim.try_acquire() else {
-            return Err(if is_unwinding { unwinding() } else { io::ErrorKind::WouldBlock.into() });
-        };
         worker.counters.attempts.add(1);
         // SAFETY: the caller's pointers.
-        match unsafe { self.attempt(op) } {
-            Ok(moved) => Ok(moved as usize),
+        match unsafe { self.attempt_in_turn(direction, op) } {
             Err(error) if is_unwinding && error.kind() == io::ErrorKind::WouldBlock => {
                 Err(unwinding())
             }
-            Err(error) => Err(error),
+            result => result,
         }
+    }
+
+    /// The system call, without waiting, if it is nobody else's turn.
+    ///
+    /// # Safety
+    ///
+    /// The operation's pointers are valid for the call.
+    unsafe fn attempt_in_turn(&self, direction: Direction, op: &Op) -> io::Result<usize> {
+        // Bytes must not overtake those of a coroutine whose call is in the ring.
+        let Some(_held) = self.half(direction).claim.try_acquire() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        // SAFETY: the caller's pointers.
+        unsafe { self.attempt(op) }.map(|moved| moved as usize)
     }
 
     fn half(&self, direction: Direction) -> &Half {
@@ -398,6 +451,12 @@ impl Drop for IoHandle {
         if Arc::strong_count(&self.mode) == 1 {
             self.mode.return_nonblocking(self.fd.as_fd());
         }
+    }
+}
+
+impl fmt::Debug for IoHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IoHandle").field("fd", &self.fd).finish_non_exhaustive()
     }
 }
 
