@@ -43,6 +43,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::current;
+use crate::limit;
 use crate::unwind::unwind;
 use crate::wait::{self, Reason, Shield, WaitSlot};
 
@@ -67,10 +68,11 @@ const STACK_BYTES: usize = 2 << 20;
 ///
 /// In a coroutine the closure goes to a pool of at most 64 OS threads and the coroutine waits
 /// without blocking its worker; further closures queue, first in, first out. Outside a coroutine
-/// there is nothing to protect, and the closure runs right here.
+/// there is nothing to protect, and the closure runs right here (inside a
+/// [`timeout`](crate::time::timeout), it goes to the pool too).
 ///
 /// The closure cannot be stopped half-way: it runs to its end even if nobody waits for it any
-/// more, and what it returns is then dropped on the pool's thread.
+/// more, after a cancel or a timeout, and what it returns is then dropped on the pool's thread.
 ///
 /// # Panics
 ///
@@ -87,14 +89,49 @@ const STACK_BYTES: usize = 2 << 20;
 /// ```
 pub fn unblock<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     let _shield = Shield::where_nothing_unwinds();
-    try_unblock(f).expect("starting a thread for a blocking closure")
+    match offload_where_needed(Reason::BLOCKING, f) {
+        Ok(value) => value,
+        Err(Failure::Cut) => wait::raise_cancelled(),
+        Err(Failure::NoThread(error)) => {
+            panic!("starting a thread for a blocking closure: {error}")
+        }
+    }
 }
 
-/// [`unblock`] for callers that can report that no thread could be started.
+/// [`unblock`] for callers that can report that no thread could be started, or that a limit has
+/// passed.
 pub(crate) fn try_unblock<T: Send + 'static>(
     f: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
-    if current::worker().is_some() { offload(f) } else { Ok(f()) }
+    try_unblock_for(Reason::BLOCKING, f)
+}
+
+/// [`try_unblock`] of something that has a name of its own.
+pub(crate) fn try_unblock_for<T: Send + 'static>(
+    reason: Reason,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    offload_where_needed(reason, f).map_err(|failure| match failure {
+        Failure::Cut => wait::cancelled(),
+        Failure::NoThread(error) => error,
+    })
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+enum Failure {
+    NoThread(io::Error),
+    /// The wait was ended from outside.
+    Cut,
+}
+
+fn offload_where_needed<T: Send + 'static>(
+    reason: Reason,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    // A plain thread may block; but where a limit bounds it, it must be able to go.
+    let needed = current::worker().is_some() || limit::of_thread(reason.is_io()).is_some();
+    if needed { offload(reason, f) } else { Ok(f()) }
 }
 
 /// Hands `job` to the pool and returns at once. The only error is that the pool has no thread and
@@ -126,8 +163,12 @@ pub(crate) fn is_busy() -> bool {
     counts.queued > 0 || counts.idle < counts.threads
 }
 
-/// Runs `f` in the pool and waits for it. A cancel abandons the job, which runs to its end.
-fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+/// Runs `f` in the pool and waits for it. What cuts the wait abandons the job, which runs to its
+/// end.
+fn offload<T: Send + 'static>(
+    reason: Reason,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
     let answer = Arc::new(Answer { outcome: OnceLock::new(), waiter: WaitSlot::new() });
     let theirs = Arc::clone(&answer);
     submit(Box::new(move || {
@@ -135,9 +176,10 @@ fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> io::Res
         let first = theirs.outcome.set(Mutex::new(Some(outcome)));
         debug_assert!(first.is_ok(), "a job answers once");
         theirs.waiter.wake();
-    }))?;
-    if !answer.waiter.wait(|| answer.outcome.get().is_some(), Reason::BLOCKING, false) {
-        return Err(wait::cancelled());
+    }))
+    .map_err(Failure::NoThread)?;
+    if !answer.waiter.wait(|| answer.outcome.get().is_some(), reason, false) {
+        return Err(Failure::Cut);
     }
     let mut outcome = answer.outcome.get().expect("waited for").lock();
     match outcome.as_mut().expect("nothing panics with it").take().expect("taken once") {
@@ -448,8 +490,11 @@ mod tests {
 
     #[test]
     fn offload_returns_the_value_or_the_panic_of_another_thread() {
-        assert_ne!(offload(|| thread::current().id()).unwrap(), thread::current().id());
-        let caught = panic::catch_unwind(|| offload(|| panic::panic_any(42_u8)));
+        assert_ne!(
+            offload(Reason::BLOCKING, || thread::current().id()).unwrap(),
+            thread::current().id()
+        );
+        let caught = panic::catch_unwind(|| offload(Reason::BLOCKING, || panic::panic_any(42_u8)));
         assert_eq!(*caught.unwrap_err().downcast::<u8>().unwrap(), 42);
     }
 
@@ -465,7 +510,7 @@ mod tests {
             // SAFETY: plain system calls. The alarm turns a deadlock into a failure.
             unsafe { libc::alarm(60) };
             let counts_before = counted(Pool::of_this_process());
-            let ran = offload(|| 7).is_ok_and(|value| value == 7);
+            let ran = offload(Reason::BLOCKING, || 7).is_ok_and(|value| value == 7);
             let fresh = counts_before == [0; 3];
             // SAFETY: as above.
             unsafe { libc::_exit(if ran && fresh { 0 } else { 1 }) };

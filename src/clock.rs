@@ -8,6 +8,9 @@ use std::time::Duration;
 /// Nanoseconds of `CLOCK_MONOTONIC`; 64 bits last 584 years.
 pub(crate) type Nanos = u64;
 
+/// A time that does not come.
+pub(crate) const NEVER: Nanos = Nanos::MAX;
+
 /// `duration` from now.
 pub(crate) fn after(duration: Duration) -> Nanos {
     later(now(), duration)
@@ -16,8 +19,7 @@ pub(crate) fn after(duration: Duration) -> Nanos {
 /// `duration` from `now`; if that cannot be expressed, centuries from it.
 pub(crate) fn later(now: Nanos, duration: Duration) -> Nanos {
     let nanos = Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX);
-    // One short of the maximum, which means "never" elsewhere.
-    now.saturating_add(nanos).min(Nanos::MAX - 1)
+    now.saturating_add(nanos).min(NEVER - 1)
 }
 
 /// The time now.

@@ -29,13 +29,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
 use crate::arch;
-use crate::clock::Nanos;
 use crate::current;
 use crate::driver::OpSlot;
+use crate::limit::Limit;
 use crate::local::Locals;
 use crate::mailbox::Signals;
 use crate::stack::{Reserved, Stack};
 use crate::timer::Timer;
+use crate::unwind::Cause;
 use crate::wait::{Kind, Reason, WaitSlot};
 
 /// Where in the picture above a coroutine is. Owner only.
@@ -59,9 +60,6 @@ pub(crate) enum Frames {
 /// The home of a block that no worker has.
 pub(crate) const NOWHERE: u32 = u32::MAX;
 
-/// No deadline.
-pub(crate) const NEVER: Nanos = Nanos::MAX;
-
 /// The control block; see the module's picture. What a switch touches comes first.
 #[repr(C, align(64))]
 pub(crate) struct Coroutine {
@@ -70,10 +68,8 @@ pub(crate) struct Coroutine {
     pub(crate) next: Cell<*const Coroutine>,
     pub(crate) signals: Signals,
     pub(crate) stage: Cell<Stage>,
-    /// Set by the wheel when it is what ended the wait.
-    pub(crate) timed_out: Cell<bool>,
     /// Known to unwind: it was cancelled, or gave way in the middle of an unwind.
-    pub(crate) unwinding: Cell<bool>,
+    pub(crate) unwinding: Cell<Option<Cause>>,
     reason_kind: Cell<Kind>,
     reason_fd: Cell<i32>,
     /// How many `shield` calls it is inside of: cancels are held back while not zero.
@@ -85,9 +81,11 @@ pub(crate) struct Coroutine {
     /// The index of the worker it runs on, or `NOWHERE`. Written before the block is published
     /// or started.
     pub(crate) home: AtomicU32,
-    /// Fires at or before `deadline`; stays armed from wait to wait (see `Worker::set_deadline`).
+    /// Fires no later than the first of `limits`; stays armed from one to the next (see
+    /// `Worker::arm`).
     pub(crate) timer: Timer,
-    pub(crate) deadline: Cell<Nanos>,
+    /// The innermost of what bounds its waits; they lie in its frames.
+    pub(crate) limits: Cell<*const Limit>,
     pub(crate) op: OpSlot,
     packet: UnsafeCell<Option<Arc<dyn Spawned>>>,
     pub(crate) frames: UnsafeCell<Frames>,
@@ -107,8 +105,7 @@ impl Coroutine {
             next: Cell::new(ptr::null()),
             signals: Signals::new(),
             stage: Cell::new(Stage::Finished),
-            timed_out: Cell::new(false),
-            unwinding: Cell::new(false),
+            unwinding: Cell::new(None),
             panicked: Cell::new(false),
             reason_kind: Cell::new(Kind::None),
             reason_fd: Cell::new(-1),
@@ -116,7 +113,7 @@ impl Coroutine {
             unparked: Cell::new(false),
             home: AtomicU32::new(NOWHERE),
             timer: Timer::new(),
-            deadline: Cell::new(NEVER),
+            limits: Cell::new(ptr::null()),
             op: OpSlot::new(),
             packet: UnsafeCell::new(None),
             frames: UnsafeCell::new(Frames::None),
@@ -135,11 +132,11 @@ impl Coroutine {
         debug_assert_eq!(self.stage.get(), Stage::Finished);
         debug_assert!(self.locals.get().is_null(), "the last coroutine's locals");
         self.stage.set(Stage::Unstarted);
-        self.unwinding.set(false);
+        self.unwinding.set(None);
         self.panicked.set(false);
         self.shield.set(0);
         self.unparked.set(false);
-        self.deadline.set(NEVER);
+        debug_assert!(self.limits.get().is_null(), "the last coroutine's limits");
         self.set_reason(Reason::NONE);
         // SAFETY: the caller owns the block, so nobody else looks at these cells.
         unsafe {
@@ -184,6 +181,17 @@ impl Coroutine {
         Arc::clone(packet.expect("an occupied control block has a packet"))
     }
 
+    /// Drops the coroutine's own reference to its packet, at its end. Should it be the last, only
+    /// the identity is left in it: the result was taken, or dropped by whoever came second.
+    ///
+    /// # Safety
+    ///
+    /// Called once, by the owner, after [`run_to_end`].
+    pub(crate) unsafe fn give_up_packet(&self) {
+        // SAFETY: owner only.
+        drop(unsafe { (*self.packet.get()).take() });
+    }
+
     /// The coroutine whose `timer` this is.
     pub(crate) fn of_timer(timer: *const Timer) -> *const Coroutine {
         timer.wrapping_byte_sub(offset_of!(Coroutine, timer)).cast()
@@ -207,7 +215,7 @@ impl Coroutine {
 ///
 /// Called once, on the coroutine's own stack, by its worker.
 pub(crate) unsafe fn run_to_end(coroutine: &Coroutine) {
-    // SAFETY: the owner runs this; the packet stays in its cell until the last line.
+    // SAFETY: the owner runs this; the packet stays in its cell until the root frame gives it up.
     let packet = unsafe { (*coroutine.packet.get()).as_deref() }.expect("occupied");
     // SAFETY: the root frame calls this once, here.
     unsafe { packet.run(coroutine) };
@@ -221,9 +229,6 @@ pub(crate) unsafe fn run_to_end(coroutine: &Coroutine) {
     // they would be found by the next coroutine in this block.
     // SAFETY: as above.
     unsafe { Locals::destroy(&coroutine.locals) };
-    // SAFETY: owner only; `packet` is not used below. Should this be the last reference, only the
-    // identity is left in it: the result was taken, or dropped by whoever came second.
-    drop(unsafe { (*coroutine.packet.get()).take() });
 }
 
 /// How deep the stack of the running coroutine was used, where the runtime measures that; else 0.

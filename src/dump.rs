@@ -8,12 +8,21 @@ use crate::current;
 use crate::overflow::Subject;
 
 /// `coroutine 18 "reader"`.
-pub(crate) struct Title<'a>(pub(crate) &'a Identity);
+pub(crate) struct Title<'a> {
+    pub(crate) id: u64,
+    pub(crate) name: Option<&'a str>,
+}
+
+impl<'a> Title<'a> {
+    pub(crate) fn of(identity: &'a Identity) -> Title<'a> {
+        Title { id: identity.id, name: identity.name() }
+    }
+}
 
 impl fmt::Display for Title<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "coroutine {}", self.0.id)?;
-        match self.0.name() {
+        write!(f, "coroutine {}", self.id)?;
+        match self.name {
             Some(name) => write!(f, " {name:?}"),
             None => Ok(()),
         }

@@ -36,6 +36,7 @@
 //!
 //! * [`thread`]: [`spawn`], `scope`, `sleep`, `park`, `join`, and
 //!   [`cancel`](thread::JoinHandle::cancel), which `std` does not have.
+//! * [`time`]: [`timeout`](time::timeout) bounds everything that waits inside a closure.
 //! * [`net`]: [`TcpListener`](net::TcpListener), [`TcpStream`](net::TcpStream),
 //!   [`ToSocketAddrs`](net::ToSocketAddrs).
 //! * [`run`], [`Runtime`] and [`Builder`]: runtimes with an end, and with settings of their own.
@@ -67,6 +68,7 @@
 //!
 //! None is on by default.
 //!
+//! * `futures`: `futures::block_on`, and sockets for async crates.
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
 
@@ -106,6 +108,8 @@ mod dump;
 #[allow(unsafe_code)]
 mod io_handle;
 #[allow(unsafe_code)]
+mod limit;
+#[allow(unsafe_code)]
 mod list;
 #[allow(unsafe_code)]
 mod local;
@@ -129,6 +133,10 @@ mod scope;
 #[allow(unsafe_code)]
 mod shared;
 #[allow(unsafe_code)]
+mod shutdown;
+#[allow(unsafe_code)]
+mod socket;
+#[allow(unsafe_code)]
 mod stack;
 #[allow(unsafe_code)]
 mod timer;
@@ -138,10 +146,16 @@ mod wait;
 #[allow(unsafe_code)]
 mod worker;
 
+#[cfg(feature = "futures")]
+#[cfg_attr(docsrs, doc(cfg(feature = "futures")))]
+#[allow(unsafe_code)]
+pub mod futures;
 pub mod guide;
+#[allow(unsafe_code)]
 pub mod io;
 #[allow(unsafe_code)]
 pub mod net;
+#[allow(unsafe_code)]
 pub mod os;
 #[allow(unsafe_code)]
 pub mod process;
@@ -159,6 +173,7 @@ pub use blocking::unblock;
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
 pub use runtime::{Builder, Runtime, run};
+pub use shutdown::Straggler;
 pub use thread::{LocalJoinHandle, shield, spawn, spawn_local};
 
 /// The payload of a cancelled coroutine: what its `join` returns as the error, and what an

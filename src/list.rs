@@ -84,6 +84,24 @@ impl<T: Node> List<T> {
         (!head.is_null()).then_some(head)
     }
 
+    /// Whether `predicate` holds for a linked node.
+    ///
+    /// # Safety
+    ///
+    /// The linked nodes are as [`List::push_back`] demands.
+    pub unsafe fn any(&self, predicate: impl Fn(&T) -> bool) -> bool {
+        let mut node = self.head.get();
+        // SAFETY: the caller vouches for every node that is linked here.
+        while let Some(this) = unsafe { node.as_ref() } {
+            if predicate(this) {
+                return true;
+            }
+            // SAFETY: as above.
+            node = unsafe { (*T::links(node)).next.get() };
+        }
+        false
+    }
+
     /// Links `node` at the end.
     ///
     /// # Safety
@@ -105,6 +123,38 @@ impl<T: Node> List<T> {
                 links.prev.set(tail);
             }
         }
+    }
+
+    /// Links `node` at the front.
+    ///
+    /// # Safety
+    ///
+    /// As for [`List::push_back`].
+    pub unsafe fn push_front(&self, node: *const T) {
+        let Some(head) = self.front() else {
+            // SAFETY: as the caller vouches.
+            return unsafe { self.push_back(node) };
+        };
+        // SAFETY: as the caller vouches; the head is linked.
+        unsafe {
+            let links = &*T::links(node);
+            debug_assert!(!links.is_linked(), "the node is in a list already");
+            let tail = (*T::links(head)).prev.replace(node);
+            links.next.set(head);
+            links.prev.set(tail);
+        }
+        self.head.set(node);
+    }
+
+    /// The node behind `node`, if there is one.
+    ///
+    /// # Safety
+    ///
+    /// `node` is linked in this very list, and lives.
+    pub unsafe fn after(&self, node: *const T) -> Option<*const T> {
+        // SAFETY: the caller says that it lives.
+        let next = unsafe { (*T::links(node)).next.get() };
+        (!next.is_null()).then_some(next)
     }
 
     /// Unlinks the first node and returns it.
@@ -213,6 +263,19 @@ mod tests {
         unsafe { list.pop_front().map(|node| (*node).number) }
     }
 
+    /// The numbers from front to back, the list left as it is.
+    fn walk(list: &List<Numbered>) -> VecDeque<usize> {
+        let mut next = list.front();
+        let mut numbers = VecDeque::new();
+        while let Some(node) = next {
+            // SAFETY: the tests keep their nodes until the list is empty.
+            numbers.push_back(unsafe { (*node).number });
+            // SAFETY: as above; it is linked in this list.
+            next = unsafe { list.after(node) };
+        }
+        numbers
+    }
+
     #[test]
     fn nodes_leave_in_the_order_they_came() {
         assert_eq!(size_of::<List<Numbered>>(), size_of::<usize>());
@@ -232,7 +295,8 @@ mod tests {
 
     #[test]
     fn every_way_of_removing_from_four_keeps_the_rest_in_order() {
-        // Each order of removal of 0..4 as digits, then one pushed again at the end.
+        // Each order of removal of 0..4 as digits; what is removed already is pushed again, at the
+        // end if it is even, else at the front.
         for order in (0..256).map(|n| [n & 3, n >> 2 & 3, n >> 4 & 3, n >> 6]) {
             let nodes = numbered(4);
             let list = List::new();
@@ -248,11 +312,16 @@ mod tests {
                     // SAFETY: it is linked, and there is only this list.
                     unsafe { list.remove(node) };
                     model.retain(|&other| other != number);
-                } else {
+                } else if number % 2 == 0 {
                     // SAFETY: it is in no list and outlives this one.
                     unsafe { list.push_back(node) };
                     model.push_back(number);
+                } else {
+                    // SAFETY: as above.
+                    unsafe { list.push_front(node) };
+                    model.push_front(number);
                 }
+                assert_eq!(walk(&list), model, "{order:?}");
                 let front = list.front().map(|node| {
                     // SAFETY: the nodes live to the end of the test.
                     unsafe { (*node).number }

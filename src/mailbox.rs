@@ -58,8 +58,11 @@ pub(crate) const UNPARKED: u32 = 1 << 3;
 pub(crate) const UNSTARTED: u32 = 1 << 4;
 /// The coroutine is over, and the block free or about to be.
 pub(crate) const FINISHED: u32 = 1 << 5;
+/// A limit that encloses what the coroutine does has passed (see [`crate::limit`]), says its worker;
+/// or its scope has failed, says another. The owner clears it.
+pub(crate) const ELAPSED: u32 = 1 << 6;
 
-const SENT: u32 = WOKEN | CANCELLED | UNPARKED;
+const SENT: u32 = WOKEN | CANCELLED | UNPARKED | ELAPSED;
 const GENERATION_SHIFT: u32 = 32;
 
 /// The part of a control block that other threads may touch.
@@ -131,7 +134,7 @@ impl Signals {
         generation_of(self.state.load(Ordering::Relaxed))
     }
 
-    /// Sets some of `WOKEN`, `CANCELLED` and `UNPARKED`, from any thread.
+    /// Sets some of `WOKEN`, `CANCELLED`, `UNPARKED` and `ELAPSED`, from any thread.
     pub(crate) fn signal(&self, generation: u32, bits: u32) -> Outcome {
         debug_assert_eq!(bits & !SENT, 0, "not for others to set");
         let mut outcome = Outcome::Stale;
@@ -180,10 +183,23 @@ impl Signals {
         self.state.load(Ordering::Relaxed) & u64::from(CANCELLED) != 0
     }
 
+    /// Whether there is anything that ends waits from outside: a cancel, or a limit that has
+    /// passed. One load for both; relaxed as in `is_cancelled`.
+    #[inline]
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & u64::from(CANCELLED | ELAPSED) != 0
+    }
+
     /// Owner: sets bits that stay, for a coroutine that it can wake itself.
     pub(crate) fn record(&self, bits: u32) {
-        debug_assert_eq!(bits & !(CANCELLED | UNPARKED), 0, "not bits that stay");
+        debug_assert_eq!(bits & !(CANCELLED | UNPARKED | ELAPSED), 0, "not bits that stay");
         self.state.fetch_or(u64::from(bits), Ordering::AcqRel);
+    }
+
+    /// Owner: the limits that had passed are behind it.
+    pub(crate) fn clear_elapsed(&self) {
+        // Release, as every change of the word: see the header.
+        self.state.fetch_and(!u64::from(ELAPSED), Ordering::AcqRel);
     }
 
     /// Owner: the coroutine is over. From here on its signals are `Stale`.

@@ -99,3 +99,21 @@
 //! }
 //! let escaped: &'static Vec<u32> = cosocket::run(|| LIST.with(|list| list));
 //! ```
+//!
+//! A receiver of `mpsc` used by two, and one arm in two selects at a time:
+//!
+//! ```compile_fail,E0277
+//! let (sender, receiver) = cosocket::sync::mpsc::channel::<i32>();
+//! cosocket::thread::scope(|scope| {
+//!     scope.spawn(|| receiver.recv());
+//! });
+//! ```
+//!
+//! ```compile_fail,E0499
+//! use cosocket::sync::select::{self, Select};
+//! let mut arm = select::after(std::time::Duration::ZERO);
+//! let (mut first, mut second) = (Select::new(), Select::new());
+//! first.add(&mut arm);
+//! second.add(&mut arm);
+//! first.wait();
+//! ```

@@ -9,11 +9,12 @@ use std::thread::JoinHandle as ThreadHandle;
 
 use crate::deadlock::Silence;
 use crate::driver::{Choice, Driver};
+use crate::mailbox::CANCELLED;
 use crate::metrics::Metrics;
-use crate::shared::{Options, Seat, Shared};
+use crate::shared::{Options, Place, Seat, Shared};
 use crate::stack::StackPool;
 use crate::unwind::{abort_on_panic, watch_panics};
-use crate::wait::Shield;
+use crate::wait::{self, Shield};
 use crate::worker::Worker;
 use crate::{current, overflow};
 
@@ -32,7 +33,8 @@ const DEFAULT_RING_ENTRIES: u32 = 256;
 ///
 /// Dropping a runtime cancels its coroutines, waits until every one of them has unwound and the
 /// kernel holds none of their memory, and joins its threads. A coroutine that never waits, or
-/// that swallows its cancel, therefore holds the drop up. Dropped from one of its own coroutines,
+/// that swallows its cancel, therefore holds the drop up; [`Runtime::shutdown`] waits for a limited
+/// time and names those. Dropped from one of its own coroutines,
 /// a runtime starts to stop and does not wait.
 ///
 /// ```
@@ -227,7 +229,8 @@ impl Runtime {
     }
 
     /// Runs `f` as a coroutine while the calling thread waits for it, and returns what it
-    /// returns. Coroutines that `f` spawned and did not join go on.
+    /// returns. Coroutines that `f` spawned and did not join go on. A
+    /// [`timeout`](crate::time::timeout) around this cancels `f`, and unwinds when it is over.
     ///
     /// # Panics
     ///
@@ -243,14 +246,22 @@ impl Runtime {
             current::worker().is_none(),
             "cosocket: `run` called inside a coroutine; call the function directly, or spawn it"
         );
-        // SAFETY: this thread waits for the coroutine's end before anything borrowed ends: a
-        // plain thread's wait is not cancelled, and nothing below panics before the wait.
+        // SAFETY: this thread waits for the coroutine's end before anything borrowed ends: a limit
+        // around this cuts the first wait only, and nothing below panics before the second.
         let packet = unsafe { self.shared.spawn(Options::new(), f, ()) };
         let packet = packet.unwrap_or_else(|error| panic!("cosocket: cannot run: {error}"));
-        self.shared.silence.while_blocked(|| packet.identity().wait_done(true));
+        let is_cut = self.shared.silence.while_blocked(|| {
+            let is_cut = !packet.identity().wait_done(false);
+            if is_cut {
+                packet.identity().signal(CANCELLED);
+                packet.identity().wait_done(true);
+            }
+            is_cut
+        });
         // SAFETY: the only handle.
         match unsafe { packet.take() }.expect("waited for") {
             Ok(value) => value,
+            Err(payload) if is_cut && payload.is::<crate::Cancelled>() => wait::raise_cancelled(),
             Err(payload) => resume_unwind(payload),
         }
     }
@@ -268,6 +279,71 @@ impl Runtime {
         T: Send + 'static,
     {
         crate::thread::spawn_on(&self.shared, Options::new(), f).expect("failed to spawn coroutine")
+    }
+
+    /// Spawns one coroutine on each worker: `closure` is called here, with the number of each
+    /// worker from 0, and returns what is to run there. The handles come in the same order.
+    ///
+    /// For what each worker has for itself, such as an acceptor with a listener of its own. What
+    /// they spawn goes where there is room, as ever.
+    ///
+    /// ```
+    /// use cosocket::net::{TcpBuilder, TcpStream};
+    ///
+    /// let runtime = cosocket::Builder::new().workers(2).build()?;
+    /// let mut listeners = TcpBuilder::new().listen_many("127.0.0.1:0", runtime.workers())?;
+    /// let address = listeners[0].local_addr()?;
+    /// let acceptors = runtime.spawn_on_each(|_worker| {
+    ///     let listener = listeners.pop().expect("one for each");
+    ///     move || listener.incoming().for_each(|stream| drop(stream))
+    /// });
+    /// TcpStream::connect(address)?;
+    /// acceptors.iter().for_each(|acceptor| acceptor.cancel());
+    /// # std::io::Result::Ok(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When no stack can be had. Coroutines spawned by then go on.
+    #[track_caller]
+    pub fn spawn_on_each<C, F, T>(&self, mut closure: C) -> Vec<crate::thread::JoinHandle<T>>
+    where
+        C: FnMut(usize) -> F,
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let spawned_at = Options::new().spawned_at;
+        let spawn = |worker| {
+            let options = Options { spawned_at, place: Place::Worker(worker), ..Options::new() };
+            crate::thread::spawn_on(&self.shared, options, closure(worker))
+                .expect("failed to spawn coroutine")
+        };
+        (0..self.workers()).map(spawn).collect()
+    }
+
+    /// How many coroutines each worker has: placed there and not finished, in the order of
+    /// [`spawn_on_each`](Runtime::spawn_on_each). Those that any worker may still take are nowhere
+    /// yet.
+    ///
+    /// ```
+    /// let runtime = cosocket::Builder::new().workers(2).build()?;
+    /// let parked = runtime.spawn_on_each(|_| cosocket::thread::park);
+    /// assert_eq!(runtime.live_by_worker(), [1, 1]);
+    /// parked.iter().for_each(|coroutine| coroutine.thread().unpark());
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn live_by_worker(&self) -> Vec<usize> {
+        (0..self.workers()).map(|worker| self.shared.load(worker)).collect()
+    }
+
+    /// Whether the calling coroutine is one of its own.
+    pub(crate) fn is_own(&self) -> bool {
+        current::worker().is_some_and(|worker| Arc::ptr_eq(&worker.runtime, &self.shared))
+    }
+
+    /// Leaves the threads to end by themselves.
+    pub(crate) fn detach_threads(&mut self) {
+        self.threads.clear();
     }
 
     /// The number of worker threads.
@@ -302,8 +378,7 @@ impl Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         self.shared.stop();
-        let own = current::worker().is_some_and(|w| Arc::ptr_eq(&w.runtime, &self.shared));
-        if own {
+        if self.is_own() || self.threads.is_empty() {
             // Its worker cannot join itself; the threads end by themselves.
             return;
         }

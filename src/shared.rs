@@ -21,7 +21,9 @@ use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned};
 use crate::deadlock::Silence;
 use crate::mailbox::Mailbox;
 use crate::metrics::Counters;
+use crate::shutdown::{Desk, RollCall};
 use crate::stack::StackPool;
+use crate::wait::WaitSlot;
 use crate::worker::Worker;
 use crate::{blocks, current, registry};
 
@@ -40,6 +42,9 @@ pub(crate) struct Shared {
     /// Spawned and not finished.
     live: AtomicUsize,
     stopping: AtomicBool,
+    /// Who waits for a runtime that stops to be empty.
+    pub(crate) drained: WaitSlot,
+    pub(crate) roll_call: RollCall,
     pub(crate) silence: Silence,
     pub(crate) measures_stacks: bool,
 }
@@ -52,6 +57,7 @@ pub(crate) struct Seat {
     load: AtomicUsize,
     /// It is to print its part of the deadlock report.
     pub(crate) report: AtomicBool,
+    pub(crate) desk: Desk,
 }
 
 struct Unstarted(&'static Coroutine);
@@ -70,6 +76,8 @@ impl Shared {
             surplus_len: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            drained: WaitSlot::new(),
+            roll_call: RollCall::new(),
             silence,
             measures_stacks,
         }
@@ -93,6 +101,7 @@ impl Shared {
         self.seats[index].load.fetch_sub(1, Ordering::Relaxed);
         if self.live.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_stopping() {
             self.ring_all();
+            self.drained.wake();
         }
     }
 
@@ -129,10 +138,10 @@ impl Shared {
     }
 
     /// Publishes a coroutine: here, on another worker, or for whoever has time.
-    fn place(&self, block: &'static Coroutine, here_only: bool) {
+    fn place(&self, block: &'static Coroutine, place: Place) {
         let worker = current::worker().filter(|worker| ptr::eq(&*worker.runtime, self));
         if let Some(worker) = worker
-            && (here_only || self.seats.len() == 1)
+            && (place == Place::Here || self.seats.len() == 1)
         {
             self.live.fetch_add(1, Ordering::SeqCst);
             return self.place_here(worker, block);
@@ -140,9 +149,10 @@ impl Shared {
         // It lives from here on, but until it is in a queue no worker can know of it.
         let _placing = self.while_placing();
         self.live.fetch_add(1, Ordering::SeqCst);
-        match worker {
-            Some(worker) => self.place_from(worker, block),
-            None => self.place_on(self.lightest(0), block),
+        match (place, worker) {
+            (Place::Worker(index), _) => self.place_on(index, block),
+            (_, Some(worker)) => self.place_from(worker, block),
+            (_, None) => self.place_on(self.lightest(0), block),
         }
     }
 
@@ -176,7 +186,8 @@ impl Shared {
         unsafe { seat.mailbox.push(ptr::NonNull::from(&block.signals)) };
     }
 
-    fn load(&self, index: usize) -> usize {
+    /// How many coroutines were placed on a worker and are not finished.
+    pub(crate) fn load(&self, index: usize) -> usize {
         self.seats[index].load.load(Ordering::Relaxed)
     }
 
@@ -199,7 +210,7 @@ impl Shared {
     /// # Safety
     ///
     /// Whatever `closure` and `T` borrow must live until the coroutine is done; unless both are
-    /// `Send`, `options.here_only` must be set and the handle must not leave this thread.
+    /// `Send`, `options.place` must be `Here` and the handle must not leave this thread.
     pub(crate) unsafe fn spawn<'a, F, T, K>(
         &self,
         options: Options,
@@ -225,7 +236,7 @@ impl Shared {
         let spawned: Arc<dyn Spawned> = unsafe { std::mem::transmute(spawned) };
         // SAFETY: a block just taken is vacant.
         unsafe { block.furnish(spawned, reserved) };
-        self.place(block, options.here_only);
+        self.place(block, options.place);
         Ok(packet)
     }
 }
@@ -235,14 +246,25 @@ pub(crate) struct Options {
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: Option<usize>,
     pub(crate) spawned_at: &'static Location<'static>,
-    pub(crate) here_only: bool,
+    pub(crate) place: Place,
+}
+
+/// Which worker is to start a new coroutine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Whichever is best.
+    Anywhere,
+    /// The one that runs the spawner.
+    Here,
+    /// The one with this index.
+    Worker(usize),
 }
 
 impl Options {
     #[track_caller]
     pub(crate) fn new() -> Options {
         let spawned_at = Location::caller();
-        Options { name: None, stack_size: None, spawned_at, here_only: false }
+        Options { name: None, stack_size: None, spawned_at, place: Place::Anywhere }
     }
 }
 
@@ -253,6 +275,7 @@ impl Seat {
             counters: Arc::default(),
             load: AtomicUsize::new(0),
             report: AtomicBool::new(false),
+            desk: Desk::new(),
         })
     }
 }

@@ -4,25 +4,26 @@
 //! on the coroutine; on a plain thread they act on the thread, except that [`spawn`] always
 //! spawns a coroutine (from a plain thread: on a global runtime that it starts on first use).
 
+mod waits;
+
 use std::fmt;
 use std::io;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 pub use std::thread::{Result, available_parallelism, panicking};
 
+pub use self::waits::{park, park_timeout, shield, sleep, sleep_until, yield_now};
 pub use crate::local::{AccessError, LocalKey};
-pub use crate::scope::{Scope, ScopedJoinHandle, scope};
+pub use crate::scope::{Scope, ScopedJoinHandle, TryScope, scope, try_scope};
 
-use crate::clock;
 use crate::coroutine::{Kept, Outcome, Spawned, detach, drop_quietly};
 use crate::current;
 use crate::mailbox::{CANCELLED, UNPARKED};
 use crate::runtime;
-use crate::shared::{Options, Shared};
-use crate::wait::{self, Reason, Shield, Signal};
+use crate::shared::{Options, Place, Shared};
+use crate::wait::{self, Shield};
 
 /// Spawns a coroutine and returns a handle to it.
 ///
@@ -71,7 +72,7 @@ where
 {
     let worker = current::worker()
         .expect("cosocket: `spawn_local` called outside a coroutine; use `run` or `spawn` first");
-    let options = Options { here_only: true, ..Options::new() };
+    let options = Options { place: Place::Here, ..Options::new() };
     // SAFETY: nothing is borrowed, it starts on this worker, and the handle is not `Send`.
     let packet =
         unsafe { worker.runtime.spawn(options, f, ()) }.expect("failed to spawn coroutine");
@@ -151,6 +152,42 @@ impl Builder {
         spawn_with(self.options(Options::new()), f)
     }
 
+    /// [`Builder::spawn`] for a closure and a result that borrow; errors and panics as there.
+    ///
+    /// A [`scope`] does that in safety.
+    ///
+    /// # Safety
+    ///
+    /// What `f` and its result borrow must live until the coroutine is over and its result was
+    /// taken or dropped. It is over when [`JoinHandle::join`] has returned; that may not happen, for
+    /// a cancel or a timeout unwinds out of `join` and detaches the coroutine: call it in a
+    /// [`shield`].
+    ///
+    /// ```
+    /// use cosocket::{shield, thread};
+    ///
+    /// let numbers = [1, 2, 3];
+    /// let builder = thread::Builder::new();
+    /// // SAFETY: joined below, before `numbers` goes, and nothing unwinds in between.
+    /// let handle = unsafe { builder.spawn_unchecked(|| numbers.iter().sum::<i32>()) }?;
+    /// assert_eq!(shield(|| handle.join()).unwrap(), 6);
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[track_caller]
+    pub unsafe fn spawn_unchecked<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        let options = self.options(Options::new());
+        // SAFETY: both types are `Send`, and the caller keeps alive what they borrow.
+        let packet = unsafe { runtime::here()?.spawn(options, f, ()) }?;
+        // SAFETY: as above; the packet borrows what its closure and result do.
+        let packet =
+            unsafe { std::mem::transmute::<Arc<dyn Outcome<T> + '_>, Arc<dyn Outcome<T>>>(packet) };
+        Ok(JoinHandle(Handle::new(packet, None)))
+    }
+
     /// As [`Builder::spawn`]. The coroutine holds `kept` until its result is in place.
     #[track_caller]
     pub(crate) fn spawn_keeping<F, T, K>(self, f: F, kept: K) -> io::Result<JoinHandle<T>>
@@ -198,8 +235,8 @@ impl<T> JoinHandle<T> {
     /// Waits for the coroutine and returns its result, or the payload of its panic.
     /// A cancelled coroutine's payload is [`Cancelled`](crate::Cancelled).
     ///
-    /// When the waiting coroutine is itself cancelled, this unwinds, and detaches the other one,
-    /// which goes on. A coroutine that joins itself waits for ever.
+    /// When the waiting coroutine is itself cancelled, or a [`timeout`](crate::time::timeout) around
+    /// this has passed, this unwinds, and detaches the other one, which goes on. A coroutine that joins itself waits for ever.
     pub fn join(self) -> Result<T> {
         self.0.join()
     }
@@ -378,7 +415,7 @@ impl Thread {
     /// Which coroutine or thread this is; an id is never used twice in a process.
     pub fn id(&self) -> ThreadId {
         match &self.0 {
-            Kind::Coroutine(coroutine) => ThreadId(Number::Coroutine(coroutine.identity().id)),
+            Kind::Coroutine(coroutine) => ThreadId::of_coroutine(coroutine.identity().id),
             Kind::Thread(thread) => ThreadId(Number::Thread(thread.id())),
         }
     }
@@ -417,123 +454,17 @@ enum Number {
     Thread(std::thread::ThreadId),
 }
 
+impl ThreadId {
+    pub(crate) fn of_coroutine(id: u64) -> ThreadId {
+        ThreadId(Number::Coroutine(id))
+    }
+}
+
 /// The calling coroutine, or on a plain thread the thread.
 pub fn current() -> Thread {
     match current::worker() {
         // SAFETY: the current coroutine has not finished, and this is its worker.
         Some(worker) => Thread(Kind::Coroutine(unsafe { worker.current().packet() })),
         None => Thread(Kind::Thread(std::thread::current())),
-    }
-}
-
-/// Waits until [`Thread::unpark`] is, or was, called. May return without that, as in std. A cancel
-/// unwinds out of it.
-///
-/// ```
-/// use cosocket::thread;
-/// use std::sync::Arc;
-/// use std::sync::atomic::{AtomicBool, Ordering};
-///
-/// let ready = Arc::new(AtomicBool::new(false));
-/// let waiter = thread::spawn({
-///     let ready = Arc::clone(&ready);
-///     move || {
-///         while !ready.load(Ordering::Acquire) {
-///             thread::park();
-///         }
-///     }
-/// });
-/// ready.store(true, Ordering::Release);
-/// waiter.thread().unpark();
-/// waiter.join().unwrap();
-/// ```
-pub fn park() {
-    match current::worker() {
-        Some(_) => park_coroutine(None),
-        None => std::thread::park(),
-    }
-}
-
-/// [`park`], for at most `timeout` (rounded up to a tick of 65.5 µs). Does not say why it returned,
-/// as in std.
-pub fn park_timeout(timeout: Duration) {
-    match current::worker() {
-        Some(worker) => park_coroutine(Some(worker.after(timeout))),
-        None => std::thread::park_timeout(timeout),
-    }
-}
-
-fn park_coroutine(deadline: Option<clock::Nanos>) {
-    let worker = current::worker().expect("asked for by a coroutine");
-    let me = worker.current();
-    // Both: two tokens are one.
-    let take_token = || me.unparked.replace(false) | me.signals.take_unparked();
-    while !take_token() {
-        match wait::suspend(worker, Reason::PARK, deadline, false) {
-            Signal::Wake => {}
-            Signal::TimedOut => {
-                take_token();
-                return;
-            }
-            Signal::Cancelled => return raise_where_possible(),
-        }
-    }
-}
-
-/// Waits for at least `duration`, rounded up to a tick of 65.5 µs. A cancel unwinds out of it.
-pub fn sleep(duration: Duration) {
-    match current::worker() {
-        Some(worker) => sleep_until_nanos(worker.after(duration)),
-        None => std::thread::sleep(duration),
-    }
-}
-
-/// Waits until `deadline` has passed; as [`sleep`]. One that has passed already only yields.
-pub fn sleep_until(deadline: Instant) {
-    sleep(deadline.saturating_duration_since(Instant::now()));
-}
-
-fn sleep_until_nanos(deadline: clock::Nanos) {
-    let _shield = Shield::where_nothing_unwinds();
-    let worker = current::worker().expect("asked for by a coroutine");
-    loop {
-        match wait::suspend(worker, Reason::SLEEP, Some(deadline), false) {
-            Signal::Cancelled => return raise_where_possible(),
-            // The wheel went by a clock read before this: the deadline has passed.
-            Signal::TimedOut => return,
-            Signal::Wake => {}
-        }
-    }
-}
-
-/// Lets every other ready coroutine of this worker run first; on a plain thread, other threads.
-///
-/// A pending cancel unwinds here.
-pub fn yield_now() {
-    match current::worker() {
-        Some(worker) => {
-            worker.yield_now();
-            if wait::is_cancellable(worker) {
-                raise_where_possible();
-            }
-        }
-        None => std::thread::yield_now(),
-    }
-}
-
-/// Runs `f` with cancels of this coroutine held back: one that comes meanwhile takes effect at
-/// the first wait after it.
-///
-/// For foreign frames that must not be unwound (C callbacks), and for waits that must come to
-/// their end. Timeouts of sockets go on to apply. It may be nested. On a plain thread it just runs
-/// `f`.
-pub fn shield<T>(f: impl FnOnce() -> T) -> T {
-    let _shield = Shield::raise();
-    f()
-}
-
-fn raise_where_possible() {
-    if cfg!(panic = "unwind") {
-        wait::raise_cancelled();
     }
 }

@@ -8,6 +8,9 @@
 //! ([`watch_panics`]): it holds cancels back, and lets I/O wait. Without the hook it cannot be
 //! told: such a coroutine is taken to be healthy, and a cancel that comes while its destructors
 //! wait would end the process, like any panic there.
+//!
+//! An unwind with a payload of ours, a cancel's, is no panic to whoever asks [`is_panicking`]: a
+//! lock is not poisoned by it. The mark says which of the two it is.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -30,17 +33,67 @@ pub(crate) fn watch_panics() {
     ONCE.call_once(|| {
         let next = take_hook();
         set_hook(Box::new(move |panic| {
-            if let Some(me) = current::worker().and_then(Worker::running) {
-                me.panicked.set(true);
+            match current::worker().and_then(Worker::running) {
+                Some(me) => me.note_panic(),
+                None => QUIET_THREAD.set(false),
             }
             next(panic);
         }));
     });
 }
 
+/// Why a coroutine unwinds, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Panic,
+    /// A payload of ours, past the panic hook.
+    Quiet,
+}
+
 /// Whether a payload is one with which we end waits, rather than a panic's.
 pub(crate) fn is_quiet(payload: &(dyn Any + Send)) -> bool {
-    payload.is::<crate::Cancelled>()
+    payload.is::<crate::Cancelled>() || payload.is::<crate::time::Elapsed>()
+}
+
+thread_local! {
+    /// A plain thread's mark: it unwinds, or did when it was last seen to, by a payload of ours.
+    static QUIET_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling coroutine, or plain thread, unwinds by a panic: one of its own, and not by
+/// a payload of ours. This is what poisons.
+///
+/// Where the count says nothing about a coroutine (see the module) and it has begun a panic since,
+/// that panic is taken to go on, though it may have been caught. And who catches a payload of ours
+/// and, before it waits again, throws one of its own with `resume_unwind`, past the hook, is taken
+/// to throw ours.
+#[inline]
+pub(crate) fn is_panicking() -> bool {
+    std::thread::panicking() && unwinds_by_panic()
+}
+
+/// A panic is counted on this thread: is it the caller's?
+#[cold]
+fn unwinds_by_panic() -> bool {
+    let Some(worker) = current::worker() else {
+        return !QUIET_THREAD.get();
+    };
+    let me = worker.current();
+    match me.unwinding.get() {
+        Some(cause) => cause == Cause::Panic,
+        None => !worker.unwinds.foreign.get() || me.panicked.get(),
+    }
+}
+
+impl Coroutine {
+    /// A panic begins. A payload of ours that was on its way before has been caught, or will go
+    /// on when this panic has been: taken to be the former.
+    fn note_panic(&self) {
+        self.panicked.set(true);
+        if self.unwinding.get().is_some() {
+            self.unwinding.set(Some(Cause::Panic));
+        }
+    }
 }
 
 /// What a worker knows of the unwinds on its thread.
@@ -59,9 +112,10 @@ impl Worker {
     #[inline]
     pub(crate) fn note_unwind(&self, me: &Coroutine) {
         if std::thread::panicking() {
+            let mark = me.unwinding.get();
             if !self.unwinds.foreign.get() {
-                me.unwinding.set(true);
-            } else if me.unwinding.get() {
+                me.unwinding.set(Some(mark.unwrap_or(Cause::Panic)));
+            } else if mark.is_some() {
                 self.unwinds.doubted.set(true);
             }
         }
@@ -74,14 +128,15 @@ impl Worker {
         let panicking = std::thread::panicking();
         self.unwinds.foreign.set(panicking);
         if !panicking {
-            me.unwinding.set(false);
+            me.unwinding.set(None);
             me.panicked.set(false);
         }
     }
 
     /// Whether the current coroutine unwinds; see the module.
     pub(crate) fn is_unwinding(&self) -> bool {
-        std::thread::panicking() && (!self.unwinds.foreign.get() || self.current().unwinding.get())
+        std::thread::panicking()
+            && (!self.unwinds.foreign.get() || self.current().unwinding.get().is_some())
     }
 
     /// Whether a cancel raised now might be a second panic in an unwind, which would end the
@@ -105,11 +160,11 @@ impl Worker {
         }
     }
 
-    /// Wakes those whose cancel waited for an unwind on this thread to end.
+    /// Wakes those whose cancel, or limit, waited for an unwind on this thread to end.
     #[cold]
     fn wake_cancelled(&self) {
         self.for_each_started(|block| {
-            if block.signals.is_cancelled() {
+            if block.signals.is_interrupted() {
                 self.make_ready(block);
             }
         });
@@ -117,22 +172,31 @@ impl Worker {
 }
 
 /// Unwinds the current coroutine, past the panic hook, and marks it: `is_unwinding` asks for the
-/// mark while another coroutine is parked in mid-unwind on this thread.
+/// mark while another coroutine is parked in mid-unwind on this thread. On a plain thread too.
 pub(crate) fn unwind(payload: Box<dyn Any + Send>) -> ! {
-    if let Some(worker) = current::worker() {
-        worker.current().unwinding.set(true);
+    let quiet = is_quiet(&*payload);
+    match current::worker() {
+        Some(worker) => {
+            let cause = if quiet { Cause::Quiet } else { Cause::Panic };
+            worker.current().unwinding.set(Some(cause));
+        }
+        None => QUIET_THREAD.set(quiet),
     }
     resume_unwind(payload)
 }
 
-/// `catch_unwind` that gives the coroutine back the mark which it had before `f`.
+/// `catch_unwind` that gives the coroutine, or the thread, back the mark which it had before `f`.
 pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
-    let mark = current::worker().map(|worker| &worker.current().unwinding);
-    let before = mark.is_some_and(Cell::get);
-    let result = catch_unwind(AssertUnwindSafe(f));
-    if let Some(mark) = mark {
-        mark.set(before);
+    match current::worker() {
+        Some(worker) => catch_marked(&worker.current().unwinding, f),
+        None => QUIET_THREAD.with(|mark| catch_marked(mark, f)),
     }
+}
+
+fn catch_marked<M: Copy, T>(mark: &Cell<M>, f: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let before = mark.get();
+    let result = catch_unwind(AssertUnwindSafe(f));
+    mark.set(before);
     result
 }
 

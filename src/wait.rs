@@ -11,10 +11,17 @@
 //!                                                        -> Cancelled   (withdraw, unwind)
 //! ```
 //!
+//! `Cancelled` is what ends a wait from outside: a cancel, or an enclosing limit that has passed
+//! (see [`crate::limit`]). Which of them it was matters only where the wait ends, in
+//! [`cancelled`] and [`raise_cancelled`].
+//!
 //! A [`Waiter`] lies in the frame that waits, so waiting allocates nothing. Whoever wakes it
 //! copies what it needs first; its last touch is the store of `woken`, after which the frame may
 //! be gone. A waiter that finds itself unlinked but not yet woken therefore waits for that store
 //! before it leaves (`Waiter::settle`).
+
+mod cut;
+mod shield;
 
 use std::cell::Cell;
 use std::ptr;
@@ -22,15 +29,19 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::{self, Nanos};
-use crate::coroutine::{Coroutine, NEVER};
+use crate::clock::{self, NEVER, Nanos};
+use crate::coroutine::Coroutine;
 use crate::current;
+use crate::limit::{self, Limit};
 use crate::list::{Links, List, Node};
 use crate::mailbox::WOKEN;
-use crate::unwind;
 use crate::worker::{self, Worker};
 
-/// How a wait ended. A wake is a hint: every caller looks at its own condition again.
+pub(crate) use self::cut::{cancelled, is_cancellable, is_elapsed, is_io_cut, raise_cancelled};
+pub(crate) use self::shield::Shield;
+
+/// How a wait ended. A wake is a hint: every caller looks at its own condition again. `Cancelled`
+/// also stands for an enclosing limit: see the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     Wake,
@@ -46,7 +57,6 @@ pub(crate) struct Reason {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(dead_code, reason = "the locks and channels to come")]
 pub(crate) enum Kind {
     None,
     Read,
@@ -64,8 +74,11 @@ pub(crate) enum Kind {
     Permits,
     Channel,
     Select,
+    #[cfg_attr(not(feature = "futures"), expect(dead_code))]
     Future,
     Blocking,
+    LookUp,
+    Shutdown,
 }
 
 impl Reason {
@@ -74,12 +87,16 @@ impl Reason {
     pub(crate) const PARK: Reason = Reason::new(Kind::Park);
     pub(crate) const JOIN: Reason = Reason::new(Kind::Join);
     pub(crate) const SCOPE: Reason = Reason::new(Kind::Scope);
+    pub(crate) const LOCK: Reason = Reason::new(Kind::Lock);
     pub(crate) const BARRIER: Reason = Reason::new(Kind::Barrier);
     pub(crate) const ONCE: Reason = Reason::new(Kind::Once);
     pub(crate) const PERMITS: Reason = Reason::new(Kind::Permits);
-    pub(crate) const CHANNEL: Reason = Reason::new(Kind::Channel);
     pub(crate) const CONDITION: Reason = Reason::new(Kind::Condition);
     pub(crate) const BLOCKING: Reason = Reason::new(Kind::Blocking);
+    pub(crate) const CHANNEL: Reason = Reason::new(Kind::Channel);
+    pub(crate) const SELECT: Reason = Reason::new(Kind::Select);
+    pub(crate) const LOOK_UP: Reason = Reason::new(Kind::LookUp);
+    pub(crate) const SHUTDOWN: Reason = Reason::new(Kind::Shutdown);
 
     pub(crate) const fn new(kind: Kind) -> Reason {
         Reason { kind, fd: -1 }
@@ -89,12 +106,27 @@ impl Reason {
         Reason { kind, fd }
     }
 
+    /// A call that can fail: a limit then cuts it in a shield, too.
+    pub(crate) fn is_io(self) -> bool {
+        let Reason { kind, .. } = self;
+        matches!(kind, Kind::Read | Kind::Write | Kind::Ready | Kind::Turn | Kind::LookUp)
+    }
+
     /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
     pub(crate) fn ends_by_itself(self) -> bool {
-        matches!(
-            self.kind,
-            Kind::None | Kind::Read | Kind::Write | Kind::Ready | Kind::Sleep | Kind::Blocking
-        )
+        match self.kind {
+            Kind::None
+            | Kind::Read
+            | Kind::Write
+            | Kind::Ready
+            | Kind::Sleep
+            | Kind::Blocking
+            | Kind::LookUp
+            | Kind::Shutdown => true,
+            // One of several, and a descriptor is among them.
+            Kind::Select | Kind::Future => self.fd >= 0,
+            _ => false,
+        }
     }
 }
 
@@ -119,6 +151,8 @@ impl std::fmt::Display for Reason {
             Kind::Select => "one of several",
             Kind::Future => "a future",
             Kind::Blocking => "a blocking job",
+            Kind::LookUp => "a name look-up",
+            Kind::Shutdown => "the end of a runtime",
         };
         if self.fd >= 0 { write!(f, "{what} fd={}", self.fd) } else { f.write_str(what) }
     }
@@ -126,8 +160,9 @@ impl std::fmt::Display for Reason {
 
 /// Gives the worker to others until something makes this coroutine ready again.
 ///
-/// `deadline` bounds this one wait. Unless `shielded`, a pending cancel ends it: a cancel is
-/// sticky, so a coroutine that caught its unwind and waits again yields once, then is told again.
+/// `deadline` bounds this one wait. Unless `shielded`, a pending cancel or a limit that has passed
+/// ends it. Both are sticky: a coroutine that caught the unwind and waits again yields once, then
+/// is told again.
 pub(crate) fn suspend(
     worker: &Worker,
     reason: Reason,
@@ -135,52 +170,43 @@ pub(crate) fn suspend(
     shielded: bool,
 ) -> Signal {
     let me = worker.current();
-    let shielded = shielded || me.shield.get() > 0 || worker.may_be_unwinding();
-    if !shielded && me.signals.is_cancelled() {
+    let shielded = shielded || worker.may_be_unwinding();
+    let is_cut = || {
+        !shielded
+            && me.signals.is_interrupted()
+            && limit::interruption(me, reason.is_io()).is_some()
+    };
+    if is_cut() {
         worker.yield_now();
         return Signal::Cancelled;
     }
     me.set_reason(reason);
-    if let Some(deadline) = deadline {
-        worker.set_deadline(me, deadline);
-    }
     worker.enter_wait_of(me);
-    worker.switch_away(me);
+    let timed_out = match deadline {
+        Some(at) => Limit::around_wait(worker, me, at, || worker.switch_away(me)),
+        None => {
+            worker.switch_away(me);
+            false
+        }
+    };
     worker.leave_wait_of(me);
-    me.deadline.set(NEVER);
-    if me.timed_out.replace(false) {
+    if timed_out {
         Signal::TimedOut
-    } else if !shielded && me.signals.is_cancelled() {
+    } else if is_cut() {
         Signal::Cancelled
     } else {
         Signal::Wake
     }
 }
 
-/// Ends the coroutine: unwinds it with the payload [`crate::Cancelled`], past the panic hook.
-///
-/// With `panic = "abort"` there is no unwinding; callers turn the cancel into an error there.
-pub(crate) fn raise_cancelled() -> ! {
-    unwind::unwind(Box::new(crate::Cancelled))
-}
-
-/// Ends a wait that was cancelled: by unwinding, or where nothing unwinds by an error.
-pub(crate) fn cancelled() -> std::io::Error {
-    if cfg!(panic = "unwind") {
-        raise_cancelled();
-    }
-    std::io::Error::other(crate::Cancelled)
+/// The time, for what need not be exact: for a coroutine as of its worker's last look at the clock.
+pub(crate) fn recent_time() -> Nanos {
+    current::worker().map_or_else(clock::now, Worker::recent_time)
 }
 
 /// The deadline of a wait that is to last no longer than `timeout` from now.
 pub(crate) fn deadline_after(timeout: Duration) -> Nanos {
     current::worker().map_or_else(|| clock::after(timeout), |worker| worker.after(timeout))
-}
-
-/// A pending cancel that may be delivered here and now.
-pub(crate) fn is_cancellable(worker: &Worker) -> bool {
-    let me = worker.current();
-    me.signals.is_cancelled() && me.shield.get() == 0 && !worker.may_be_unwinding()
 }
 
 /// Who waits: a coroutine, or a plain thread.
@@ -245,6 +271,14 @@ impl Waiter {
         self.note.get()
     }
 
+    /// Waking it takes no atomic read-modify-write and no system call, asked on `worker`.
+    fn is_near(&self, worker: &Worker) -> bool {
+        match self.party {
+            Party::Coroutine { block, .. } => worker.is_home_of(block),
+            Party::Thread => false,
+        }
+    }
+
     pub(crate) fn is_woken(&self) -> bool {
         self.woken.load(Ordering::Acquire) != 0
     }
@@ -256,20 +290,23 @@ impl Waiter {
                 let worker = current::worker().expect("a coroutine stays on its worker");
                 suspend(worker, reason, deadline, shielded)
             }
-            Party::Thread => self.block_thread(deadline),
+            Party::Thread => {
+                let limit = if shielded { None } else { limit::of_thread(reason.is_io()) };
+                self.block_thread(deadline, limit)
+            }
         }
     }
 
     /// Waits for the waker's last touch: it has taken this node off its list and will store
     /// `woken` within a few instructions.
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         while !self.is_woken() {
             match self.party {
                 Party::Coroutine { .. } => {
                     self.wait(Reason::NONE, None, true);
                 }
                 Party::Thread => {
-                    self.block_thread(None);
+                    self.block_thread(None, None);
                 }
             }
         }
@@ -295,13 +332,16 @@ impl Waiter {
         }
     }
 
+    /// For the wait's own `deadline`, or to the `limit` around it.
     #[cold]
-    fn block_thread(&self, deadline: Option<Nanos>) -> Signal {
-        let timeout = match deadline {
-            None => None,
-            Some(deadline) => match deadline.checked_sub(clock::now()) {
-                Some(left) if left > 0 => Some(Duration::from_nanos(left)),
-                _ => return Signal::TimedOut,
+    fn block_thread(&self, deadline: Option<Nanos>, limit: Option<Nanos>) -> Signal {
+        let (deadline, limit) = (deadline.unwrap_or(NEVER), limit.unwrap_or(NEVER));
+        let timeout = match deadline.min(limit) {
+            NEVER => None,
+            nearest => match nearest.saturating_sub(clock::now()) {
+                0 if deadline <= limit => return Signal::TimedOut,
+                0 => return Signal::Cancelled,
+                left => Some(Duration::from_nanos(left)),
             },
         };
         futex_wait(&self.woken, 0, timeout);
@@ -325,6 +365,17 @@ impl WaitSlot {
     ///
     /// When somebody waits here already.
     pub(crate) fn wait(&self, done: impl Fn() -> bool, reason: Reason, shielded: bool) -> bool {
+        self.wait_until(done, reason, None, shielded)
+    }
+
+    /// [`WaitSlot::wait`] up to `deadline`; false when that came first, too.
+    pub(crate) fn wait_until(
+        &self,
+        done: impl Fn() -> bool,
+        reason: Reason,
+        deadline: Option<Nanos>,
+        shielded: bool,
+    ) -> bool {
         while !done() {
             let waiter = Waiter::new();
             let mine = (&raw const waiter).cast_mut();
@@ -332,8 +383,8 @@ impl WaitSlot {
             assert!(old.is_null(), "two waiters in a slot made for one");
             let mut signal = Signal::Wake;
             // Published, so a completion from here on wakes us; one before is seen here.
-            while !done() && !waiter.is_woken() && signal != Signal::Cancelled {
-                signal = waiter.wait(reason, None, shielded);
+            while !done() && !waiter.is_woken() && signal == Signal::Wake {
+                signal = waiter.wait(reason, deadline, shielded);
             }
             if self
                 .waiter
@@ -342,7 +393,7 @@ impl WaitSlot {
             {
                 waiter.settle();
             }
-            if signal == Signal::Cancelled {
+            if signal != Signal::Wake {
                 return done();
             }
         }
@@ -466,6 +517,22 @@ impl LockedQueue<'_> {
         unsafe { self.0.0.push_back(waiter) };
     }
 
+    /// As [`LockedQueue::push`], for one that waited before: at the head.
+    ///
+    /// # Safety
+    ///
+    /// As for `push`.
+    pub(crate) unsafe fn push_front(&mut self, waiter: &Waiter) {
+        // SAFETY: as in `push`.
+        unsafe { self.0.0.push_front(waiter) };
+    }
+
+    /// The longest waiting one, left where it is.
+    pub(crate) fn front(&self) -> Option<&Waiter> {
+        // SAFETY: a linked waiter stays in place, and the lock, borrowed here, keeps it linked.
+        self.0.0.front().map(|waiter| unsafe { &*waiter })
+    }
+
     /// Takes the waiter back out; false when a waker has it already.
     fn remove(&mut self, waiter: &Waiter) -> bool {
         let linked = waiter.links.is_linked();
@@ -478,12 +545,6 @@ impl LockedQueue<'_> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.0.is_empty()
-    }
-
-    /// The longest waiting one, left where it is.
-    pub(crate) fn front(&self) -> Option<&Waiter> {
-        // SAFETY: a linked waiter stays in place, and the lock, borrowed here, keeps it linked.
-        self.0.0.front().map(|waiter| unsafe { &*waiter })
     }
 
     /// Takes all of them out; the caller wakes them after unlocking.
@@ -500,6 +561,25 @@ impl LockedQueue<'_> {
         // SAFETY: linked waiters stay in place.
         unsafe { self.0.0.pop_front() }.map(Chosen)
     }
+
+    /// Takes out the longest waiting coroutine of this very worker, of the first `reach` waiters.
+    pub(crate) fn pop_near(&mut self, reach: usize) -> Option<Chosen> {
+        let worker = current::worker()?;
+        let list = &self.0.0;
+        let mut next = list.front();
+        for _ in 0..reach {
+            let waiter = next?;
+            // SAFETY: linked waiters stay in place.
+            if unsafe { (*waiter).is_near(worker) } {
+                // SAFETY: linked into this list, whose lock we hold.
+                unsafe { list.remove(waiter) };
+                return Some(Chosen(waiter));
+            }
+            // SAFETY: as above.
+            next = unsafe { list.after(waiter) };
+        }
+        None
+    }
 }
 
 /// A waiter that was taken out of its queue and must be woken.
@@ -507,6 +587,15 @@ impl LockedQueue<'_> {
 pub(crate) struct Chosen(*const Waiter);
 
 impl Chosen {
+    /// For queues of other nodes, each with a waiter of its own.
+    ///
+    /// # Safety
+    ///
+    /// The caller took the waiter's node out of its queue, and nobody else wakes it.
+    pub(crate) unsafe fn new(waiter: *const Waiter) -> Chosen {
+        Chosen(waiter)
+    }
+
     /// Leaves word for the waiter.
     pub(crate) fn set_note(&self, note: u64) {
         // SAFETY: out of the queue and not woken yet, it stays in place, and its note is ours.
@@ -550,34 +639,6 @@ impl ChosenList {
             // SAFETY: as in `push`; it is woken only after this.
             next = unsafe { (*next).next_chosen.get() };
             chosen.wake();
-        }
-    }
-}
-
-/// Keeps cancels away from the current coroutine while it lives.
-pub(crate) struct Shield {
-    cell: Option<&'static Cell<u16>>,
-}
-
-impl Shield {
-    pub(crate) fn raise() -> Shield {
-        let cell = current::worker().map(|worker| &worker.current().shield);
-        if let Some(cell) = cell {
-            cell.set(cell.get().checked_add(1).expect("shields nested too deep"));
-        }
-        Shield { cell }
-    }
-
-    /// For waits that have no error to return: with `panic = "abort"` a cancel cannot end them.
-    pub(crate) fn where_nothing_unwinds() -> Option<Shield> {
-        cfg!(panic = "abort").then(Shield::raise)
-    }
-}
-
-impl Drop for Shield {
-    fn drop(&mut self) {
-        if let Some(cell) = self.cell {
-            cell.set(cell.get() - 1);
         }
     }
 }

@@ -19,16 +19,18 @@ use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicPtr, Ordering, fence};
 use std::time::Duration;
 
 use crate::arch;
 use crate::blocks::{self, BlockCache};
-use crate::clock::{self, Nanos};
-use crate::coroutine::{Coroutine, NEVER, Stage};
+use crate::clock::{self, NEVER, Nanos};
+use crate::coroutine::{Coroutine, Stage};
 use crate::current;
+use crate::driver::arm_slot::ArmSlots;
 use crate::driver::{Driver, Wait};
-use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, UNPARKED, WOKEN};
+use crate::limit;
+use crate::mailbox::{self, CANCELLED, ELAPSED, FINISHED, Mailbox, UNPARKED, WOKEN};
 use crate::metrics::Counters;
 use crate::ready::ReadyQueue;
 use crate::registry;
@@ -56,6 +58,7 @@ pub(crate) struct Worker {
     pub(crate) mailbox: &'static Mailbox,
     pub(crate) runtime: Arc<Shared>,
     pub(crate) driver: Driver,
+    pub(crate) arm_slots: ArmSlots,
     pub(crate) counters: Arc<Counters>,
     pub(crate) blocks: BlockCache,
     /// Unstarted closures of this worker, in the order they came.
@@ -63,7 +66,9 @@ pub(crate) struct Worker {
     ready: ReadyQueue,
     /// Whose turn it is, when both queues have somebody: neither may starve the other.
     fresh_next: Cell<bool>,
-    current: Cell<*const Coroutine>,
+    /// Null on the loop's stack. Atomic, at the cost of a plain store, for whoever asks from
+    /// outside whom a stuck worker runs: see `shutdown`.
+    current: AtomicPtr<Coroutine>,
     /// Finished, and still to be cleared away by the loop, off its stack.
     finished: Cell<Option<&'static Coroutine>>,
     loop_context: UnsafeCell<arch::Context>,
@@ -95,11 +100,12 @@ impl Worker {
             mailbox: seat.mailbox,
             counters: Arc::clone(&seat.counters),
             driver,
+            arm_slots: ArmSlots::new(),
             blocks: BlockCache::new(),
             fresh: ReadyQueue::new(),
             ready: ReadyQueue::new(),
             fresh_next: Cell::new(false),
-            current: Cell::new(ptr::null()),
+            current: AtomicPtr::new(ptr::null_mut()),
             finished: Cell::new(None),
             loop_context: UnsafeCell::new(arch::Context::new()),
             #[cfg(cosocket_asan)]
@@ -122,6 +128,7 @@ impl Worker {
     /// Runs until the runtime stops and its last coroutine is over.
     pub(crate) fn run(&self) {
         let _entered = current::enter(self);
+        let _at_desk = self.sit_down(&self.current);
         while !self.is_over() {
             // What ended the last turn comes first: after it another one would find nothing.
             self.drain_inbox();
@@ -140,16 +147,23 @@ impl Worker {
     /// The coroutine that runs.
     #[inline]
     pub(crate) fn current(&self) -> &'static Coroutine {
-        debug_assert!(!self.current.get().is_null(), "the loop has no coroutine");
+        let current = self.current.load(Ordering::Relaxed);
+        debug_assert!(!current.is_null(), "the loop has no coroutine");
         // SAFETY: control blocks are never freed; this is called on a coroutine's stack, and
         // whoever switched to that coroutine stored it here.
-        unsafe { &*self.current.get() }
+        unsafe { &*current }
     }
 
     /// The coroutine that runs, or `None` on the loop's stack.
     pub(crate) fn running(&self) -> Option<&'static Coroutine> {
         // SAFETY: as in `current`.
-        unsafe { self.current.get().as_ref() }
+        unsafe { self.current.load(Ordering::Relaxed).as_ref() }
+    }
+
+    #[inline]
+    fn set_current(&self, coroutine: *const Coroutine) {
+        // Release: whoever reads it from outside reads the identity, too.
+        self.current.store(coroutine.cast_mut(), Ordering::Release);
     }
 
     /// Rings one worker that sleeps, if any. To be called after what it is to find is published:
@@ -165,6 +179,11 @@ impl Worker {
     /// `duration` from now.
     pub(crate) fn after(&self, duration: Duration) -> Nanos {
         clock::later(self.driver.now(), duration)
+    }
+
+    /// When this turn began.
+    pub(crate) fn recent_time(&self) -> Nanos {
+        self.now.get()
     }
 
     /// Suspends `me`, the current coroutine, and runs others until it is made ready.
@@ -199,12 +218,12 @@ impl Worker {
             next.stage.set(Stage::Running);
             if !ptr::eq(next, me) {
                 self.counters.switches.add(1);
-                self.current.set(next);
+                self.set_current(next);
                 self.switch(me, next);
             }
             return;
         }
-        self.current.set(ptr::null());
+        self.set_current(ptr::null());
         self.to_loop(me);
     }
 
@@ -260,20 +279,17 @@ impl Worker {
         }
     }
 
-    /// Bounds the current wait of `me`. The timer of an earlier wait stays armed when it fires
-    /// no later than needed: it then looks at the deadline of the moment. So a socket that reads
-    /// again and again under one timeout touches the wheel once a timeout, not once a read.
-    pub(crate) fn set_deadline(&self, me: &'static Coroutine, deadline: Nanos) {
-        me.deadline.set(deadline);
-        if me.timer.is_armed() {
-            if me.timer.expires() <= deadline {
-                return;
-            }
-            // SAFETY: armed on this wheel; control blocks stay in place.
-            unsafe { self.wheel.disarm(&me.timer) };
+    /// Has the limits of `me` looked at no later than `at`. The timer of an earlier one stays armed
+    /// when it fires no later than needed: it then looks at the limits of the moment. So a socket
+    /// that reads again and again under one timeout touches the wheel once a timeout, not once a
+    /// read.
+    #[inline]
+    pub(crate) fn arm(&self, me: &'static Coroutine, at: Nanos) {
+        if me.timer.is_armed() && me.timer.expires() <= at {
+            return;
         }
-        // SAFETY: as above, and not armed now.
-        unsafe { self.wheel.arm(&me.timer, deadline) };
+        // SAFETY: if it is armed then on this wheel; control blocks stay in place.
+        unsafe { self.wheel.arm(&me.timer, at) };
     }
 
     /// Bookkeeping at the start of a wait.
@@ -316,18 +332,12 @@ impl Worker {
         while let Some(timer) = self.wheel.expire(now) {
             // SAFETY: only timers in control blocks are armed on this wheel.
             let block = unsafe { &*Coroutine::of_timer(timer) };
-            match block.deadline.get() {
-                NEVER => {}
-                deadline if deadline > now => {
-                    // SAFETY: just expired, so not armed; blocks stay in place.
-                    unsafe { self.wheel.arm(&block.timer, deadline) };
-                }
-                _ => {
-                    if block.stage.get() == Stage::Suspended {
-                        block.timed_out.set(true);
-                        self.make_ready(block);
-                    }
-                }
+            let (wake, next) = limit::pass_all(block, now);
+            if next != NEVER {
+                self.arm(block, next);
+            }
+            if wake {
+                self.make_ready(block);
             }
         }
     }
@@ -345,6 +355,9 @@ impl Worker {
         self.settle_doubts();
         if self.runtime.is_report_due(self.index) {
             self.report_waits();
+        }
+        if self.is_asked() {
+            self.answer_the_roll();
         }
     }
 
@@ -384,7 +397,9 @@ impl Worker {
     /// Whether the runtime wants something of this worker that is not in its inbox.
     fn has_orders(&self) -> bool {
         let stop = self.runtime.is_stopping() && (!self.cancelled_all.get() || self.is_over());
-        stop || self.runtime.has_surplus() || self.runtime.is_report_due(self.index)
+        stop || self.runtime.has_surplus()
+            || self.runtime.is_report_due(self.index)
+            || self.is_asked()
     }
 
     fn turn(&self, wait: Wait) {
@@ -410,7 +425,7 @@ impl Worker {
     }
 
     /// Whether the block is this worker's, and everything in it this thread's to touch.
-    fn is_home_of(&self, block: &Coroutine) -> bool {
+    pub(crate) fn is_home_of(&self, block: &Coroutine) -> bool {
         // Acquire: of a block that another thread has placed here, we may read the rest.
         block.home.load(Ordering::Acquire) == self.mailbox.index() as u32
     }
@@ -443,8 +458,9 @@ pub(crate) fn signal(coroutine: &'static Coroutine, generation: u32, bits: u32) 
         if bits & UNPARKED != 0 {
             coroutine.unparked.set(true);
         }
-        if bits & CANCELLED != 0 {
-            coroutine.signals.record(CANCELLED);
+        let staying = bits & (CANCELLED | ELAPSED);
+        if staying != 0 {
+            coroutine.signals.record(staying);
         }
         worker.make_ready(coroutine);
         return;

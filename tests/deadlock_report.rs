@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use cosocket::sync::{Condvar, Mutex, RwLock};
 use cosocket::{Builder, Runtime, thread, unblock};
 
 const VARIABLE: &str = "COSOCKET_TEST_CHILD";
@@ -68,6 +69,43 @@ fn coroutines_that_wait_for_each_other_are_named_with_what_they_wait_for() {
     assert!(line("\"the one that joins\"").contains("waits for join"));
     assert!(line("the end of a scope").contains("spawned at tests/deadlock_report.rs:"));
     assert_eq!(text.matches("spawned at tests/deadlock_report.rs:").count(), 4, "{text}");
+}
+
+#[test]
+fn those_who_wait_for_locks_and_conditions_are_named() {
+    let test = "those_who_wait_for_locks_and_conditions_are_named";
+    let (output, text) = in_child(test, || {
+        aborting().run(|| {
+            let spawn = |name: &str, f: fn()| {
+                thread::Builder::new().name(name.into()).spawn(f).unwrap();
+            };
+            spawn("twice", || {
+                static MUTEX: Mutex<()> = Mutex::new(());
+                let _guard = MUTEX.lock();
+                drop(MUTEX.lock());
+            });
+            spawn("upgrade", || {
+                static LOCK: RwLock<()> = RwLock::new(());
+                let _guard = LOCK.read();
+                drop(LOCK.write());
+            });
+            spawn("unnotified", || {
+                static MUTEX: Mutex<()> = Mutex::new(());
+                static CONDVAR: Condvar = Condvar::new();
+                drop(CONDVAR.wait(MUTEX.lock().unwrap()));
+            });
+            thread::park();
+        });
+    });
+    assert_aborted(&output, &text);
+    let waits_for = |name: &str, what: &str| {
+        let name = format!("\"{name}\"");
+        let line = text.lines().find(|line| line.contains(&name));
+        assert!(line.is_some_and(|line| line.contains(what)), "{name}, {what}: {text}");
+    };
+    waits_for("twice", "waits for a lock; spawned at tests/deadlock_report.rs:");
+    waits_for("upgrade", "waits for a lock;");
+    waits_for("unnotified", "waits for a condition variable;");
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use cosocket::net::{TcpListener, TcpStream};
+use cosocket::net::{TcpListener, TcpStream, UdpSocket};
+use cosocket::os::unix::net::UnixDatagram;
 use cosocket::{Builder, spawn_local, thread};
 use socket_util::{closed_port, pair};
 
@@ -78,6 +79,19 @@ fn writing_to_itself_and_reading_it_back() {
     starves_nobody(move || {
         left.write_all(b"x").unwrap();
         assert_eq!(right.read(&mut [0]).unwrap(), 1);
+    });
+}
+
+#[test]
+fn sending_datagrams_to_itself() {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = udp.local_addr().unwrap();
+    let (near, far) = UnixDatagram::pair().unwrap();
+    starves_nobody(move || {
+        udp.send_to(b"x", address).unwrap();
+        assert_eq!(udp.recv_from(&mut [0; 4]).unwrap(), (1, address));
+        near.send(b"x").unwrap();
+        assert_eq!(far.recv(&mut []).unwrap(), 0);
     });
 }
 

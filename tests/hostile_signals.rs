@@ -8,7 +8,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use cosocket::net::{TcpListener, TcpStream};
+use cosocket::net::{TcpListener, TcpStream, UdpSocket};
+use cosocket::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use cosocket::thread;
 use util::{Random, child, is_quick};
 
@@ -145,10 +146,64 @@ fn on_a_plain_thread() {
     assert!(start.elapsed() >= Duration::from_millis(3));
 }
 
+/// Datagrams, and what waits for room on the other side of a Unix socket: each call would have
+/// to wait, in a coroutine and on a thread.
+fn local_sockets() {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let udp_address = udp.local_addr().unwrap();
+    let receiver = UnixDatagram::bind("").unwrap();
+    let address = receiver.local_addr().unwrap();
+    let listener = UnixListener::bind("").unwrap();
+    socket2::SockRef::from(&listener).listen(0).unwrap();
+    let listening = listener.local_addr().unwrap();
+    const COUNT: usize = 100;
+    let sender = thread::spawn(move || {
+        let (udp, sender) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UnixDatagram::unbound());
+        let sender = sender.unwrap();
+        for _ in 0..COUNT {
+            udp.send_to(b"udp", udp_address).unwrap();
+            sender.send_to_addr(b"unix", &address).unwrap();
+        }
+        let clients: Vec<_> =
+            (0..20).map(|_| UnixStream::connect_addr(&listening).unwrap()).collect();
+        // Nobody takes any: the queue fills up.
+        sender.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+        let error = loop {
+            if let Err(error) = sender.send_to_addr(b"more", &address) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        clients.len()
+    });
+    for _ in 0..COUNT {
+        assert_eq!(receiver.recv(&mut [0; 9]).unwrap(), 4);
+        assert_eq!(udp.recv_from(&mut [0; 9]).unwrap().0, 3);
+    }
+    for _ in 0..20 {
+        listener.accept().unwrap();
+        thread::sleep(Duration::from_micros(200));
+    }
+    assert_eq!(sender.join().unwrap(), 20);
+    udp.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let start = Instant::now();
+    assert_eq!(udp.recv(&mut [0; 9]).unwrap_err().kind(), ErrorKind::TimedOut);
+    assert!(start.elapsed() >= Duration::from_millis(45), "timed out early");
+    receiver.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    while receiver.recv(&mut [0; 9]).is_ok() {}
+    // On a thread the kernel waits.
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+    let address = receiver.local_addr().unwrap();
+    while filler.send_to_addr(b"x", &address).is_ok() {}
+}
+
 fn storm(flags: libc::c_int) {
     start_signals(flags);
     cosocket::run(traffic);
     on_a_plain_thread();
+    cosocket::run(local_sockets);
+    local_sockets();
     let signals = SIGNALS.load(SeqCst);
     println!("{signals} signals");
     assert!(signals > 10, "no storm");

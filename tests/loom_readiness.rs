@@ -12,6 +12,7 @@ mod readiness;
 
 use std::sync::Arc;
 
+use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 
@@ -26,6 +27,9 @@ struct World {
     woken: AtomicBool,
     /// What the reader writes before it waits, and whoever wakes it reads: its control block.
     block: AtomicBool,
+    /// Whether the one arm there is watches: the list of `src/driver/watch.rs`.
+    watching: Mutex<bool>,
+    arm_woken: AtomicBool,
 }
 
 impl World {
@@ -35,6 +39,8 @@ impl World {
             buffered: AtomicUsize::new(0),
             woken: AtomicBool::new(false),
             block: AtomicBool::new(false),
+            watching: Mutex::new(false),
+            arm_woken: AtomicBool::new(false),
         })
     }
 
@@ -45,6 +51,31 @@ impl World {
             assert_eq!(waiter, READER);
             assert!(self.block.load(Ordering::Relaxed), "woken before it is known to wait");
             self.woken.swap(true, Ordering::Relaxed);
+        }
+        if self.readiness.is_watched() {
+            let mut watching = self.watching.lock().unwrap();
+            if std::mem::take(&mut *watching) {
+                self.arm_woken.swap(true, Ordering::Relaxed);
+            }
+            self.readiness.unwatch();
+        }
+    }
+
+    /// An arm waits until there is a byte, and leaves it where it is.
+    fn wait_by_arm(&self) {
+        loop {
+            let snapshot = self.readiness.snapshot();
+            if self.buffered.load(Ordering::Relaxed) > 0 {
+                return;
+            }
+            let mut watching = self.watching.lock().unwrap();
+            *watching = self.readiness.watch(snapshot);
+            let suspends = *watching;
+            drop(watching);
+            while suspends && !self.arm_woken.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            self.arm_woken.swap(false, Ordering::Relaxed);
         }
     }
 
@@ -158,5 +189,40 @@ fn a_waiter_is_taken_by_the_event_or_by_its_own_timeout() {
         let timed_out = world.readiness.unpark(READER);
         assert_ne!(timed_out, kernel.join().unwrap());
         assert!(world.readiness.snapshot().is_ready(), "the edge stays for the next read");
+    });
+}
+
+/// Whichever of two workers' turns comes first takes the arm.
+#[test]
+fn an_arm_that_races_with_edges_is_not_lost() {
+    check(|| {
+        let world = World::new();
+        let kernels = [Edge::Ready, Edge::Closed].map(|edge| {
+            let world = world.clone();
+            thread::spawn(move || world.deliver(edge))
+        });
+        world.wait_by_arm();
+        for kernel in kernels {
+            kernel.join().unwrap();
+        }
+    });
+}
+
+/// One edge tells both: neither the park nor the watch undoes the other.
+#[test]
+fn an_arm_and_a_reader_are_both_told() {
+    check(|| {
+        let world = World::new();
+        let snapshot = world.readiness.snapshot();
+        world.block.store(true, Ordering::Relaxed);
+        let parked = world.readiness.park(snapshot, READER);
+        assert!(parked);
+        let kernel = thread::spawn({
+            let world = world.clone();
+            move || world.deliver(Edge::Ready)
+        });
+        world.wait_by_arm();
+        kernel.join().unwrap();
+        assert!(world.woken.load(Ordering::Relaxed));
     });
 }

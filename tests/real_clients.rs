@@ -2,79 +2,19 @@
 //! skipped; in CI (`CI` is set) that is a failure.
 
 #[allow(unsafe_code)]
+mod peers;
+#[allow(unsafe_code)]
 mod util;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::{run, thread};
-
-/// The program's path, or none, with a word about it.
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let found = path
-        .split(':')
-        .chain(["/usr/sbin", "/usr/local/sbin"])
-        .map(|directory| Path::new(directory).join(program))
-        .find(|file| file.is_file());
-    if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "{program} is not installed, and this is CI");
-        println!("skipped: {program} not installed");
-    }
-    found
-}
-
-/// A server with a directory of its own; both are gone when this is dropped.
-struct Server {
-    process: Child,
-    directory: PathBuf,
-    address: SocketAddr,
-}
-
-impl Server {
-    /// Starts a server on a free port. `command` gets the address and the directory.
-    fn start(name: &str, command: impl Fn(SocketAddr, &Path) -> Command) -> Server {
-        let directory =
-            std::env::temp_dir().join(format!("cosocket-{name}-{}", std::process::id()));
-        fs::create_dir_all(&directory).unwrap();
-        // An address of this process's own, so that nobody else takes the port in between.
-        let [_, high, middle, low] = std::process::id().to_be_bytes();
-        let ip = Ipv4Addr::new(127, 128 | high, middle, low);
-        for _ in 0..20 {
-            let listener = std::net::TcpListener::bind((ip, 0)).unwrap();
-            let address = listener.local_addr().unwrap();
-            drop(listener);
-            let mut command = command(address, &directory);
-            util::child::end_with_us(&mut command);
-            let mut process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            while process.try_wait().unwrap().is_none() {
-                // A connection from a port to itself needs no server.
-                let connection = std::net::TcpStream::connect(address);
-                if connection.is_ok_and(|stream| stream.local_addr().unwrap() != address) {
-                    return Server { process, directory, address };
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-        panic!("{name} does not start");
-    }
-}
-
-impl Drop for Server {
-    #[allow(unsafe_code)]
-    fn drop(&mut self) {
-        // SAFETY: our own child, not waited for yet. By SIGTERM nginx ends its worker too.
-        unsafe { libc::kill(self.process.id() as i32, libc::SIGTERM) };
-        let _ = self.process.wait();
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
+use peers::find;
 
 /// One answer of Redis's protocol, as far as these tests ask for it.
 #[derive(Debug, PartialEq)]
@@ -116,13 +56,7 @@ fn command(words: &[&[u8]]) -> Vec<u8> {
 fn fifty_coroutines_pipeline_to_redis() {
     const COROUTINES: usize = 50;
     const COMMANDS: usize = 300;
-    let Some(redis) = find("redis-server") else { return };
-    let server = Server::start("redis", |address, directory| {
-        let mut command = Command::new(&redis);
-        command.args(["--port", &address.port().to_string(), "--bind", &address.ip().to_string()]);
-        command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(directory);
-        command
-    });
+    let Some(server) = peers::redis() else { return };
     let address = server.address;
     run(move || {
         let clients: Vec<_> = (0..COROUTINES)
@@ -167,16 +101,10 @@ fn pipeline(address: SocketAddr, client: usize, commands: usize) {
 
 #[test]
 fn files_come_whole_from_nginx() {
-    let Some(nginx) = find("nginx") else { return };
     let content: Vec<u8> = (0..3_000_000u32).map(|at| (at * 7 + at / 251) as u8).collect();
-    let server = Server::start("nginx", |address, directory| {
-        fs::write(directory.join("file"), &content).unwrap();
-        fs::write(directory.join("nginx.conf"), nginx_configuration(address, directory)).unwrap();
-        let mut command = Command::new(&nginx);
-        command.arg("-p").arg(directory).arg("-c").arg(directory.join("nginx.conf"));
-        command.args(["-e", "stderr"]);
-        command
-    });
+    let Some(server) = peers::nginx(false, |root| fs::write(root.join("file"), &content)) else {
+        return;
+    };
     let address = server.address;
     run(|| {
         thread::scope(|scope| {
@@ -192,21 +120,6 @@ fn files_come_whole_from_nginx() {
             assert!(split_head(&answer).0.contains(" 404 "));
         });
     });
-}
-
-fn nginx_configuration(address: SocketAddr, directory: &Path) -> String {
-    let directory = directory.display();
-    format!(
-        "daemon off; master_process off; pid {directory}/pid;
-         events {{ worker_connections 256; }}
-         http {{
-             access_log off;
-             client_body_temp_path {directory}/a; proxy_temp_path {directory}/b;
-             fastcgi_temp_path {directory}/c; uwsgi_temp_path {directory}/d;
-             scgi_temp_path {directory}/e;
-             server {{ listen {address}; root {directory}; }}
-         }}"
-    )
 }
 
 /// HTTP/1.0: the answer ends with the connection.

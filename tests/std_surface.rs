@@ -7,49 +7,103 @@ mod of_std {
     use std::os::linux::net::TcpStreamExt;
     use std::{net, sync, thread};
 
-    include!("std_surface/program.rs");
+    pub mod program {
+        use super::*;
+        include!("std_surface/program.rs");
+    }
+
+    pub mod sockets {
+        use super::net;
+        use std::os::unix::net as unet;
+        include!("std_surface/sockets.rs");
+    }
+
+    pub mod locks {
+        use std::sync;
+
+        use super::thread;
+        include!("std_surface/locks.rs");
+    }
+
+    pub mod once {
+        use super::{sync, thread};
+        include!("std_surface/once.rs");
+    }
 }
 
 mod of_cosocket {
     use cosocket::{net, sync, thread};
 
-    include!("std_surface/program.rs");
+    pub mod program {
+        use super::*;
+        include!("std_surface/program.rs");
+    }
+
+    pub mod sockets {
+        use super::net;
+        use cosocket::os::unix::net as unet;
+        include!("std_surface/sockets.rs");
+    }
+
+    pub mod locks {
+        use cosocket::sync;
+
+        use super::thread;
+        include!("std_surface/locks.rs");
+    }
+
+    pub mod once {
+        use super::{sync, thread};
+        include!("std_surface/once.rs");
+    }
 }
 
 /// One test per function of the program: on std, on our types from a plain thread, and on our
 /// types in a coroutine.
 macro_rules! programs {
-    ($($name:ident),* $(,)?) => {$(
+    ($program:ident: $($name:ident),* $(,)?) => {$(
         #[test]
         fn $name() {
-            of_std::$name().unwrap();
-            of_cosocket::$name().unwrap();
-            cosocket::run(of_cosocket::$name).unwrap();
+            of_std::$program::$name().unwrap();
+            of_cosocket::$program::$name().unwrap();
+            cosocket::run(of_cosocket::$program::$name).unwrap();
         }
     )*};
 }
 
-programs!(stream_options, stream_io, listener, addresses, conversions, threads, scopes,);
-programs!(barriers, onces, once_locks, lazy_locks,);
+programs!(program: stream_options, stream_io, listener, addresses, conversions, threads, scopes);
+programs!(program: channels, sync_channels);
+programs!(sockets: udp_options, udp_io, udp_empty, udp_errors, udp_refusal, socket_conversions);
+programs!(sockets: unix_streams, unix_listeners, unix_addresses, unix_datagrams);
+programs!(locks: mutexes, read_write_locks, condition_variables);
+programs!(once: barriers, onces, once_locks, lazy_locks);
 
 #[test]
 fn types_have_the_traits_of_stds() {
-    of_std::traits();
-    of_cosocket::traits();
+    of_std::program::traits();
+    of_std::sockets::traits();
+    of_std::locks::traits();
+    of_std::once::traits();
+    of_cosocket::program::traits();
+    of_cosocket::sockets::traits();
+    of_cosocket::locks::traits();
+    of_cosocket::once::traits();
 }
 
 #[test]
 fn debug_output_has_the_shape_of_stds() {
-    let expected = of_std::debug().unwrap();
-    assert_eq!(of_cosocket::debug().unwrap(), expected);
-    assert_eq!(cosocket::run(of_cosocket::debug).unwrap(), expected);
-}
-
-#[test]
-fn debug_output_of_what_initialises_once_has_the_shape_of_stds() {
-    let expected = of_std::debug_once();
-    assert_eq!(of_cosocket::debug_once(), expected);
-    assert_eq!(cosocket::run(of_cosocket::debug_once), expected);
+    let expected = of_std::program::debug().unwrap();
+    assert_eq!(of_cosocket::program::debug().unwrap(), expected);
+    assert_eq!(cosocket::run(of_cosocket::program::debug).unwrap(), expected);
+    let expected = of_std::sockets::socket_debug().unwrap();
+    assert_eq!(of_cosocket::sockets::socket_debug().unwrap(), expected);
+    assert_eq!(cosocket::run(of_cosocket::sockets::socket_debug).unwrap(), expected);
+    let expected = of_std::locks::debug().unwrap();
+    assert_eq!(of_cosocket::locks::debug().unwrap(), expected);
+    assert_eq!(cosocket::run(of_cosocket::locks::debug).unwrap(), expected);
+    let expected = of_std::once::debug();
+    assert_eq!(of_cosocket::once::debug(), expected);
+    assert_eq!(cosocket::run(of_cosocket::once::debug), expected);
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! A read's timeout against the byte that it waits for, a million times, at about the same
-//! moment: whichever wins, the byte is received once, by this read or the next.
+//! A read's timeout, the socket's own or a limit around it, against the byte that it waits for, a
+//! million times, at about the same moment: whichever wins, the byte is received once, by this
+//! read or the next.
 
 #[allow(unsafe_code)]
 mod util;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use cosocket::net::TcpStream;
 use cosocket::thread::{self, Thread};
+use cosocket::time;
 use util::{Random, is_quick, pair};
 
 const CONNECTIONS: u64 = 1000;
@@ -26,9 +28,24 @@ struct Tally {
     first_wins: u64,
 }
 
+/// What bounds a read.
+#[derive(Clone, Copy)]
+enum Bound {
+    Socket,
+    Limit,
+}
+
 #[test]
 fn no_byte_is_lost_or_doubled_when_it_meets_its_timeout() {
-    let bytes = if is_quick() { 10 } else { 1000 };
+    race(Bound::Socket, if is_quick() { 10 } else { 1000 });
+}
+
+#[test]
+fn no_byte_is_lost_or_doubled_when_it_meets_a_limit() {
+    race(Bound::Limit, if is_quick() { 10 } else { 200 });
+}
+
+fn race(bound: Bound, bytes: u64) {
     let mut random = Random::new();
     let tally = cosocket::run(move || {
         let mut readers = Vec::new();
@@ -40,7 +57,7 @@ fn no_byte_is_lost_or_doubled_when_it_meets_its_timeout() {
             let told = Arc::clone(&rounds);
             let writer = thread::spawn(move || write(far, bytes, &told, random));
             let thread = writer.thread().clone();
-            readers.push(thread::spawn(move || read(near, &thread, &rounds)));
+            readers.push(thread::spawn(move || read(near, bound, &thread, &rounds)));
             writers.push(writer);
         }
         writers.into_iter().for_each(|writer| writer.join().unwrap());
@@ -64,17 +81,23 @@ fn no_byte_is_lost_or_doubled_when_it_meets_its_timeout() {
 
 /// Reads up to the end; the byte number `n` has the value `n`. How long a byte takes depends on
 /// the machine and on who else uses it, so each reader feels for the timeout that is a toss-up.
-fn read(mut stream: TcpStream, writer: &Thread, rounds: &AtomicU64) -> Tally {
+fn read(mut stream: TcpStream, bound: Bound, writer: &Thread, rounds: &AtomicU64) -> Tally {
     let mut tally = Tally::default();
     let mut buffer = [0; 16];
     let mut timeout = Duration::from_millis(3);
     loop {
-        stream.set_read_timeout(Some(timeout)).unwrap();
+        if let Bound::Socket = bound {
+            stream.set_read_timeout(Some(timeout)).unwrap();
+        }
         rounds.fetch_add(1, SeqCst);
         writer.unpark();
         let timeouts = tally.timeouts;
         let count = loop {
-            match stream.read(&mut buffer) {
+            let result = match bound {
+                Bound::Socket => stream.read(&mut buffer),
+                Bound::Limit => time::timeout(timeout, || stream.read(&mut buffer)).unwrap(),
+            };
+            match result {
                 Ok(count) => break count,
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::TimedOut);

@@ -148,6 +148,7 @@ impl Epoll {
             };
             tell(&source.read, read_edge(flags));
             tell(&source.write, write_edge(flags));
+            source.wake_arms(woken);
         }
     }
 

@@ -67,12 +67,16 @@
 //!
 //! [`in_flight`]: uring::Uring::in_flight
 
+#[cfg_attr(not(test), allow(dead_code, reason = "as io_handle::poll_arm"))]
+pub(crate) mod arm_slot;
 pub(crate) mod epoll;
 pub(crate) mod op;
 pub(crate) mod readiness;
 mod select;
 pub(crate) mod source;
 pub(crate) mod uring;
+#[cfg_attr(not(test), allow(dead_code, reason = "as io_handle::poll_arm"))]
+pub(crate) mod watch;
 
 pub use select::Choice;
 pub(crate) use select::Driver;
@@ -130,7 +134,8 @@ pub(crate) struct Completion {
     pub(crate) flags: u32,
 }
 
-/// The place of one operation at a time, embedded in a coroutine's control block.
+/// The place of one operation at a time, embedded in a coroutine's control block, or in the
+/// [`ArmSlot`](arm_slot::ArmSlot) of one that waits on several descriptors.
 ///
 /// The ring driver names it to the kernel by its address, which must fit 48 bits, and its
 /// generation: see [`uring`].
@@ -141,6 +146,8 @@ pub(crate) struct OpSlot {
     pub(crate) flags: Cell<u32>,
     pub(crate) generation: Cell<u16>,
     pub(crate) state: Cell<OpState>,
+    /// Which of the two it is embedded in.
+    pub(crate) is_of_arm: bool,
     /// Links of the one driver queue the slot may be in: cancels to send, or ends to report.
     pub(crate) next: Cell<*const OpSlot>,
     pub(crate) previous: Cell<*const OpSlot>,
@@ -148,11 +155,20 @@ pub(crate) struct OpSlot {
 
 impl OpSlot {
     pub(crate) const fn new() -> OpSlot {
+        OpSlot::embedded(false)
+    }
+
+    pub(crate) const fn of_arm() -> OpSlot {
+        OpSlot::embedded(true)
+    }
+
+    const fn embedded(is_of_arm: bool) -> OpSlot {
         OpSlot {
             result: Cell::new(0),
             flags: Cell::new(0),
             generation: Cell::new(0),
             state: Cell::new(OpState::Idle),
+            is_of_arm,
             next: Cell::new(ptr::null()),
             previous: Cell::new(ptr::null()),
         }
@@ -162,6 +178,11 @@ impl OpSlot {
     pub(crate) fn is_out(&self) -> bool {
         use OpState::{CancelQueued, CancelSent, InFlight};
         matches!(self.state.get(), InFlight | CancelQueued | CancelSent)
+    }
+
+    /// Whether a report of the slot's operation is still to come.
+    pub(crate) fn is_busy(&self) -> bool {
+        !matches!(self.state.get(), OpState::Idle | OpState::Done)
     }
 
     pub(crate) fn is_done(&self) -> bool {

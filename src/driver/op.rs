@@ -41,6 +41,17 @@ pub(crate) enum Op {
         fd: RawFd,
         message: *const libc::msghdr,
     },
+    /// From what is no socket: a pipe, a terminal. At its own position, where there is one.
+    Read {
+        fd: RawFd,
+        buffers: *const libc::iovec,
+        count: usize,
+    },
+    Write {
+        fd: RawFd,
+        buffers: *const libc::iovec,
+        count: usize,
+    },
     /// Completes with the ready mask, as `poll(2)` names it.
     Poll {
         fd: RawFd,
@@ -56,6 +67,8 @@ impl Op {
             | Op::Send { fd, .. }
             | Op::RecvMsg { fd, .. }
             | Op::SendMsg { fd, .. }
+            | Op::Read { fd, .. }
+            | Op::Write { fd, .. }
             | Op::Poll { fd, .. } => fd,
         }
     }
@@ -68,8 +81,21 @@ impl Op {
         }
     }
 
+    /// Whether it moves bytes by the calls that any descriptor has, not by those of sockets.
+    pub(crate) fn is_plain_transfer(&self) -> bool {
+        matches!(self, Op::Read { .. } | Op::Write { .. })
+    }
+
+    /// Whether `error` says that this descriptor, or this kernel, has no call that does not block
+    /// unless the descriptor itself is in non-blocking mode: true of pipes before Linux 6.5, and
+    /// of terminals.
+    pub(crate) fn needs_mode(&self, error: &io::Error) -> bool {
+        let refusals = [libc::EOPNOTSUPP, libc::ENOSYS, libc::EPERM];
+        self.is_plain_transfer() && error.raw_os_error().is_some_and(|e| refusals.contains(&e))
+    }
+
     /// Makes the system call once. Unless it `may_block`, it answers `WouldBlock` in place of
-    /// waiting, whatever mode the descriptor is in. One that may block and is interrupted by a
+    /// waiting, whatever mode the descriptor is in (or, where [`Op::needs_mode`] says so, an error). One that may block and is interrupted by a
     /// signal says so: whoever waits knows for how long.
     ///
     /// # Safety
@@ -91,11 +117,41 @@ impl Op {
                     Op::SendMsg { fd, message } => {
                         libc::sendmsg(fd, message, libc::MSG_NOSIGNAL | wait)
                     }
+                    Op::Read { fd, buffers, count } if may_block => {
+                        libc::readv(fd, buffers, count as i32)
+                    }
+                    Op::Read { fd, buffers, count } => {
+                        without_waiting(libc::SYS_preadv2, fd, buffers, count)
+                    }
+                    Op::Write { fd, buffers, count } if may_block => {
+                        libc::writev(fd, buffers, count as i32)
+                    }
+                    Op::Write { fd, buffers, count } => {
+                        without_waiting(libc::SYS_pwritev2, fd, buffers, count)
+                    }
                     Op::Poll { fd, events } => poll_once(fd, events, may_block),
                 }
             }
         })
     }
+}
+
+/// `preadv2` or `pwritev2`, which not every C library has, at the descriptor's own position.
+///
+/// # Safety
+///
+/// The buffers, and what they point to, must be valid for the call.
+unsafe fn without_waiting(
+    call: libc::c_long,
+    fd: RawFd,
+    buffers: *const libc::iovec,
+    count: usize,
+) -> isize {
+    let (here_low, here_high) = (-1_i64, -1_i64);
+    // SAFETY: the caller vouches for the pointers.
+    let result =
+        unsafe { libc::syscall(call, fd, buffers, count, here_low, here_high, libc::RWF_NOWAIT) };
+    result as isize
 }
 
 /// Accepts a connection, close-on-exec. Whether it blocks is up to the descriptor's mode;

@@ -1,7 +1,7 @@
 //! What an epoll worker knows about one direction of a descriptor, and who waits for more.
 //!
 //! ```text
-//!      tick (16 bits) | waiter (address, 64-byte aligned) | CLOSED READY
+//!      tick (16 bits) | waiter (address, 64-byte aligned) | WATCHED CLOSED READY
 //!
 //!              event: tick + 1, waiter taken and woken
 //!        .--------------------------------------------------.
@@ -33,7 +33,9 @@
 //! call fetched in the meantime (a connected UDP socket's `ECONNREFUSED`) leaves `CLOSED` behind.
 //! So `park` drops `CLOSED`; otherwise a loop as above would spin on such a socket.
 //!
-//! One waiter fits: in each direction, callers queue before they come here. A wake is a hint.
+//! One waiter fits: in each direction, callers queue before they come here. Who only wants to
+//! know when the direction is ready, without transferring, sets `WATCHED`; see `watch.rs`. A wake
+//! is a hint.
 //! Events may come from any thread that runs an epoll the descriptor is in.
 //!
 //! `tests/loom_readiness.rs` includes this file and models it.
@@ -45,6 +47,8 @@ const READY: u64 = 1 << 0;
 /// The peer has shut this direction, or there was an error; stays until an attempt disproves it.
 const CLOSED: u64 = 1 << 1;
 const FLAGS: u64 = READY | CLOSED;
+/// There are arms to tell; goes and comes by `watch` and `unwatch` alone.
+const WATCHED: u64 = 1 << 2;
 
 const TICK_SHIFT: u32 = 48;
 const TICK: u64 = !0 << TICK_SHIFT;
@@ -112,7 +116,7 @@ impl Readiness {
         self.update(|word| {
             let newer = word & TICK != snapshot.0 & TICK;
             debug_assert_eq!(word & WAITER, 0, "one waiter at a time");
-            (!newer).then_some(word & TICK | waiter)
+            (!newer).then_some(word & (TICK | WATCHED) | waiter)
         })
         .is_ok()
     }
@@ -131,9 +135,28 @@ impl Readiness {
             Edge::Closed => READY | CLOSED,
         };
         let before = self
-            .update(|word| Some(next_tick(word) | word & FLAGS | flags))
+            .update(|word| Some(next_tick(word) | word & (FLAGS | WATCHED) | flags))
             .expect("an event always counts");
         waiter_of(before)
+    }
+
+    /// Has arms told of the next event. False if one has come since the snapshot: then it is for
+    /// them to ask again.
+    pub(crate) fn watch(&self, snapshot: Snapshot) -> bool {
+        self.update(|word| {
+            let newer = word & TICK != snapshot.0 & TICK;
+            (!newer).then_some(word | WATCHED)
+        })
+        .is_ok()
+    }
+
+    pub(crate) fn unwatch(&self) {
+        let _ = self.update(|word| (word & WATCHED != 0).then_some(word & !WATCHED));
+    }
+
+    /// To be asked after an event: whether there are arms to tell.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & WATCHED != 0
     }
 
     /// Forgets everything, for the next descriptor. What still comes from the last one is an
@@ -220,6 +243,21 @@ mod tests {
         assert!(readiness.snapshot().is_ready() && readiness.snapshot().is_closed());
         assert!(readiness.park(snapshot, ALICE));
         assert!(!readiness.snapshot().is_ready() && !readiness.snapshot().is_closed());
+    }
+
+    #[test]
+    fn a_watch_stays_until_it_is_ended_and_leaves_the_waiter_alone() {
+        let readiness = Readiness::new();
+        let before = readiness.snapshot();
+        assert!(readiness.watch(before) && readiness.is_watched());
+        assert!(readiness.park(before, ALICE) && readiness.is_watched());
+        assert_eq!(readiness.event(Edge::Closed), Some(ALICE));
+        assert!(readiness.is_watched());
+        assert!(!readiness.watch(before), "an event has come since");
+        readiness.clear(readiness.snapshot());
+        readiness.unwatch();
+        assert!(!readiness.is_watched());
+        assert!(readiness.snapshot().is_ready() && readiness.snapshot().is_closed());
     }
 
     #[test]

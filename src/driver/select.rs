@@ -3,9 +3,10 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use super::arm_slot::ArmSlot;
 use super::epoll::Epoll;
 use super::uring::Uring;
-use super::{Refused, Wait};
+use super::{OpSlot, Refused, Wait};
 use crate::clock::{self, Nanos};
 use crate::coroutine::Coroutine;
 use crate::mailbox::Mailbox;
@@ -74,8 +75,8 @@ impl Driver {
     pub(crate) fn turn(&self, wait: Wait, mut ready: impl FnMut(&'static Coroutine)) {
         match self {
             Driver::Uring(ring) => {
-                // SAFETY: the slots of a worker's ring lie in control blocks, never freed.
-                ring.turn(wait, &mut |slot| ready(unsafe { &*Coroutine::of_op(slot) }));
+                // SAFETY: what a worker's ring reports was started by one of its coroutines.
+                ring.turn(wait, &mut |slot| ready(unsafe { owner(slot) }));
             }
             Driver::Epoll(epoll, _) => {
                 epoll.turn(wait, &mut |waiter| {
@@ -108,5 +109,17 @@ impl Driver {
             Driver::Epoll(_, None) => "epoll".into(),
             Driver::Epoll(_, Some(refused)) => format!("epoll (io_uring refused: {refused})"),
         }
+    }
+}
+
+/// Whose operation it is.
+///
+/// # Safety
+///
+/// The slot is a control block's, or that of an arm which is taken.
+unsafe fn owner(slot: *const OpSlot) -> &'static Coroutine {
+    // SAFETY: neither kind of slot is ever freed, and neither are control blocks.
+    unsafe {
+        if (*slot).is_of_arm { &*(*ArmSlot::of_op(slot)).owner() } else { &*Coroutine::of_op(slot) }
     }
 }

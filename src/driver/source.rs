@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
 use super::readiness::Readiness;
+use super::watch::Arms;
 use crate::atomics::{AtomicU32, AtomicU64, Ordering};
 use crate::mailbox::MAX_WORKERS;
 use crate::registry;
@@ -19,7 +20,8 @@ const ADDRESS_BITS: u32 = 48;
 
 static FREE: Mutex<Vec<&'static Source>> = Mutex::new(Vec::new());
 
-/// One cache line: both directions, and which workers' epolls know the descriptor.
+/// One cache line: both directions, which workers' epolls know the descriptor, and who else
+/// wants to hear of it.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Source {
@@ -28,6 +30,7 @@ pub(crate) struct Source {
     /// One bit per worker index. A bit is set by its worker; all are read by `release` alone,
     /// when nobody uses the descriptor any more, so nothing needs ordering.
     registered: [AtomicU64; MAX_WORKERS / 64],
+    pub(super) arms: Arms,
     /// The low 16 bits count, as many as fit beside an address.
     generation: AtomicU32,
 }
@@ -101,6 +104,7 @@ impl Source {
             read: Readiness::new(),
             write: Readiness::new(),
             registered: [const { AtomicU64::new(0) }; MAX_WORKERS / 64],
+            arms: Arms::new(),
             generation: AtomicU32::new(0),
         }
     }

@@ -16,19 +16,22 @@
 //! byte is lost. What came too late is reported by the next call.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Call, Direction, Half, IoHandle, Op, ended};
+use crate::clock::Nanos;
+use crate::driver::Completion;
 use crate::driver::epoll::Epoll;
 use crate::driver::source::Source;
 use crate::driver::uring::{Uring, more_is_waiting};
 use crate::unwind::abort_on_panic;
 use crate::wait::{self, Kind, Reason, Signal};
+use crate::worker::Worker;
 
 /// How long a cancelled ring operation may take to end before it is cancelled again.
-const CANCEL_AGAIN_AFTER: Duration = Duration::from_millis(10);
+pub(super) const CANCEL_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 impl IoHandle {
     /// Under the ring: inline when the hint says it will succeed, else a ring operation.
@@ -44,11 +47,13 @@ impl IoHandle {
         op: &Op,
         len: usize,
     ) -> io::Result<i32> {
-        if half.inline.load(Ordering::Relaxed) {
+        if self.datagrams || half.inline.load(Ordering::Relaxed) {
             call.worker.counters.attempts.add(1);
             // SAFETY: the caller's pointers.
             match unsafe { op.attempt(false) } {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The ring itself needs no flag, nor mode.
+                Err(error) if op.needs_mode(&error) => {}
                 Err(error) => return Err(error),
                 Ok(moved) => {
                     // Less than asked for: the socket is drained, or full.
@@ -59,7 +64,9 @@ impl IoHandle {
         }
         // SAFETY: the caller's pointers; the claim is held.
         let (moved, data_waits) = unsafe { self.by_ring(call, ring, op) }?;
-        let full = call.direction == Direction::Write && moved as usize == len;
+        // Of a pipe the ring does not say whether it is empty.
+        let counts = call.direction == Direction::Write || op.is_plain_transfer();
+        let full = counts && moved as usize == len;
         half.inline.store(data_waits || full, Ordering::Relaxed);
         Ok(moved)
     }
@@ -75,32 +82,13 @@ impl IoHandle {
         ring: &Uring,
         op: &Op,
     ) -> io::Result<(i32, bool)> {
-        let slot = &call.worker.current().op;
         let reason = reason(call, op);
         let deadline = call.deadline();
         let mut stopped: Option<Signal> = None;
         loop {
-            abort_on_panic(|| {
-                // SAFETY: the slot is the coroutine's own and idle; the pointers are the
-                // caller's, and nothing leaves this closure before the slot is done.
-                unsafe { ring.start(slot, op) };
-                while !slot.is_done() {
-                    let signal = match stopped {
-                        None => wait::suspend(call.worker, reason, deadline, false),
-                        // Some kernels miss a cancel that comes while they look at an operation.
-                        Some(_) => {
-                            let again = call.worker.after(CANCEL_AGAIN_AFTER);
-                            wait::suspend(call.worker, reason, Some(again), true)
-                        }
-                    };
-                    if signal != Signal::Wake && !slot.is_done() {
-                        stopped = stopped.or(Some(signal));
-                        // SAFETY: the slot's operation is in flight.
-                        unsafe { ring.cancel(slot) };
-                    }
-                }
-            });
-            let ended_with = slot.take().expect("done");
+            // SAFETY: the caller's pointers.
+            let ended_with =
+                unsafe { run_to_end(call.worker, ring, op, reason, deadline, &mut stopped) };
             let result = ended_with.result;
             match -result {
                 _ if result >= 0 => return Ok((result, more_is_waiting(ended_with.flags))),
@@ -114,6 +102,10 @@ impl IoHandle {
             }
             if -result == libc::EAGAIN && self.mode.became_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
+            }
+            if -result == libc::EAGAIN && op.is_plain_transfer() {
+                // SAFETY: the caller's pointers; the claim is held.
+                return unsafe { self.by_ring_and_mode(call, ring, op) };
             }
         }
     }
@@ -142,7 +134,7 @@ impl IoHandle {
             if known.is_none_or(|(_, snapshot)| snapshot.is_ready()) {
                 call.worker.counters.attempts.add(1);
                 // SAFETY: the caller's pointers.
-                match unsafe { op.attempt(false) } {
+                match unsafe { self.attempt(op) } {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(error),
                     Ok(moved) => {
@@ -170,7 +162,16 @@ impl IoHandle {
             let source = self.source_or_take();
             let readiness = half(source);
             let snapshot = known.map_or_else(|| readiness.snapshot(), |(_, snapshot)| snapshot);
-            epoll.register(self.fd.as_raw_fd(), source)?;
+            match epoll.register(self.fd.as_raw_fd(), source) {
+                // There is nothing to wait for: a file, which takes as long as its disk does.
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EPERM) && op.is_plain_transfer() =>
+                {
+                    // SAFETY: the caller's pointers.
+                    return unsafe { op.attempt(true) };
+                }
+                registered => registered?,
+            }
             let me = std::ptr::from_ref(call.worker.current()).cast();
             if readiness.park(snapshot, me) {
                 let signal = wait::suspend(call.worker, reason(call, op), deadline, false);
@@ -179,6 +180,70 @@ impl IoHandle {
                     stopped = Some(signal);
                 }
             }
+        }
+    }
+}
+
+/// One ring operation, until the kernel has let go of it. `stopped` is what ended the wait before
+/// that, this time or an earlier one.
+///
+/// # Safety
+///
+/// The operation's pointers are valid until this returns.
+unsafe fn run_to_end(
+    worker: &'static Worker,
+    ring: &Uring,
+    op: &Op,
+    reason: Reason,
+    deadline: Option<Nanos>,
+    stopped: &mut Option<Signal>,
+) -> Completion {
+    let slot = &worker.current().op;
+    abort_on_panic(|| {
+        // SAFETY: the slot is the coroutine's own and idle; the pointers are the caller's, and
+        // nothing leaves this closure before the slot is done.
+        unsafe { ring.start(slot, op) };
+        while !slot.is_done() {
+            let signal = match stopped {
+                None => wait::suspend(worker, reason, deadline, false),
+                // Some kernels miss a cancel that comes while they look at an operation.
+                Some(_) => {
+                    let again = worker.after(CANCEL_AGAIN_AFTER);
+                    wait::suspend(worker, reason, Some(again), true)
+                }
+            };
+            if signal != Signal::Wake && !slot.is_done() {
+                *stopped = stopped.or(Some(signal));
+                // SAFETY: the slot's operation is in flight.
+                unsafe { ring.cancel(slot) };
+            }
+        }
+    });
+    slot.take().expect("done")
+}
+
+/// Waits under the ring for what `poll(2)` calls `events`, on a descriptor of somebody else's. When
+/// this returns, the kernel has forgotten it.
+pub(crate) fn poll_by_ring(
+    worker: &'static Worker,
+    ring: &Uring,
+    fd: BorrowedFd<'_>,
+    events: i16,
+    deadline: Option<Nanos>,
+) -> io::Result<i16> {
+    let op = Op::Poll { fd: fd.as_raw_fd(), events };
+    let reason = Reason::io(Kind::Ready, fd.as_raw_fd());
+    let mut stopped = None;
+    loop {
+        // SAFETY: the operation holds no pointers, and the descriptor is borrowed until we return.
+        let ended_with = unsafe { run_to_end(worker, ring, &op, reason, deadline, &mut stopped) };
+        match (-ended_with.result, stopped) {
+            (..=0, _) => return Ok(ended_with.result as i16),
+            (libc::ECANCELED | libc::EINTR | libc::EAGAIN, Some(signal)) => {
+                return Err(ended(signal));
+            }
+            (libc::ECANCELED | libc::EINTR | libc::EAGAIN, None) => {}
+            (errno, _) => return Err(io::Error::from_raw_os_error(errno)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A descriptor with what it takes to wait on it: the one path of every I/O call.
 //!
 //! ```text
-//!            plain thread --> the blocking system call itself
+//!            plain thread --> the blocking system call itself; inside a limit, poll comes first
 //!            nonblocking  --> one attempt, WouldBlock
 //!   call --> unwinding    --> one attempt, "coroutine is unwinding"
 //!            coroutine    --> claim the half --> hinted inline attempt --> driver --> result
@@ -16,13 +16,21 @@
 //! Hints: a ring operation costs less than an inline attempt that fails and more than one that
 //! succeeds. Reads therefore go inline when the last result says that data waits (the buffer was
 //! filled, the kernel said "not empty", the connection is fresh); writes go inline unless the
-//! last one found the socket full.
+//! last one found the socket full. Of datagrams one result says nothing about the next one: they
+//! always go inline first.
 
-mod claim;
+pub(crate) mod blocking;
+pub(crate) mod claim;
 mod complete;
+mod message;
 mod mode;
+mod pauses;
+mod plain;
+#[allow(dead_code, reason = "for futures")]
+pub(crate) mod poll_arm;
 
 use std::cell::OnceCell;
+use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -33,9 +41,11 @@ use std::time::Duration;
 
 use socket2::{Protocol, SockRef};
 
+pub(crate) use self::complete::poll_by_ring;
 pub(crate) use crate::driver::op::{Direction, Op};
+pub use message::Received;
 
-use crate::clock::{self, Nanos};
+use crate::clock::Nanos;
 use crate::current;
 use crate::driver::source::Source;
 use crate::driver::{Driver, op};
@@ -45,7 +55,7 @@ use crate::worker::Worker;
 use self::claim::Claim;
 use self::mode::Mode;
 
-pub(crate) struct IoHandle {
+pub struct IoHandle {
     fd: OwnedFd,
     mode: Arc<Mode>,
     read: Half,
@@ -55,6 +65,13 @@ pub(crate) struct IoHandle {
     /// Known once there is a source: a transfer of less than asked for shows that the socket is
     /// drained, or full.
     short_means_empty: AtomicBool,
+    /// What is moved are datagrams: the length of one says nothing about the next.
+    datagrams: bool,
+}
+
+/// What is a descriptor with its waits: a socket, an end of a pipe.
+pub trait HasIoHandle {
+    fn io_handle(&self) -> &IoHandle;
 }
 
 struct Half {
@@ -83,15 +100,29 @@ impl IoHandle {
         IoHandle::with_mode(fd, Arc::new(Mode::adopted()))
     }
 
+    /// The same, of datagrams.
+    pub(crate) fn of_datagrams(mut self) -> IoHandle {
+        self.datagrams = true;
+        self
+    }
+
     fn with_mode(fd: OwnedFd, mode: Arc<Mode>) -> IoHandle {
-        let (read, write) = (Half::new(true), Half::new(true));
-        let short_means_empty = AtomicBool::new(false);
-        IoHandle { fd, mode, read, write, source: AtomicPtr::default(), short_means_empty }
+        IoHandle {
+            fd,
+            mode,
+            read: Half::new(true),
+            write: Half::new(true),
+            source: AtomicPtr::default(),
+            short_means_empty: AtomicBool::new(false),
+            datagrams: false,
+        }
     }
 
     /// Another descriptor of the same socket, with waits of its own and the same settings.
     pub(crate) fn try_clone(&self) -> io::Result<IoHandle> {
-        Ok(IoHandle::with_mode(self.fd.try_clone()?, Arc::clone(&self.mode)))
+        let mut clone = IoHandle::with_mode(self.fd.try_clone()?, Arc::clone(&self.mode));
+        clone.datagrams = self.datagrams;
+        Ok(clone)
     }
 
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
@@ -112,7 +143,7 @@ impl IoHandle {
 
     /// Receives into `buffer`, which the kernel may write to until this returns.
     pub(crate) fn recv(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
-        if buffer.is_empty() {
+        if buffer.is_empty() && !self.datagrams {
             return begin_call().map(|()| 0);
         }
         let (fd, len) = (self.fd.as_raw_fd(), buffer.len());
@@ -135,7 +166,7 @@ impl IoHandle {
     pub(crate) fn recv_vectored(&self, buffers: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
         let len = transfer_len(buffers);
         if len == 0 {
-            return Ok(0);
+            return begin_call().map(|()| 0);
         }
         let mut message = message(buffers.as_mut_ptr().cast(), buffers.len());
         let op = Op::RecvMsg { fd: self.fd.as_raw_fd(), message: &mut message, flags: 0 };
@@ -153,6 +184,44 @@ impl IoHandle {
         unsafe { self.perform(Direction::Write, op, len) }
     }
 
+    /// [`IoHandle::recv`] that never waits: `WouldBlock`, also while it is another's turn.
+    #[cfg(feature = "futures")]
+    pub(crate) fn try_recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (fd, len) = (self.fd.as_raw_fd(), buffer.len());
+        let op = Op::Recv { fd, buffer: buffer.as_mut_ptr(), len, flags: 0 };
+        // SAFETY: the buffer is ours for the call.
+        unsafe { self.attempt_in_turn(Direction::Read, &op) }
+    }
+
+    /// [`IoHandle::send`] that never waits.
+    #[cfg(feature = "futures")]
+    pub(crate) fn try_send(&self, buffer: &[u8]) -> io::Result<usize> {
+        let op = Op::Send { fd: self.fd.as_raw_fd(), buffer: buffer.as_ptr(), len: buffer.len() };
+        // SAFETY: as in `try_recv`.
+        unsafe { self.attempt_in_turn(Direction::Write, &op) }
+    }
+
+    /// [`IoHandle::recv_vectored`] that never waits.
+    #[cfg(feature = "futures")]
+    pub(crate) fn try_recv_vectored(
+        &self,
+        buffers: &mut [io::IoSliceMut<'_>],
+    ) -> io::Result<usize> {
+        let mut message = message(buffers.as_mut_ptr().cast(), buffers.len());
+        let op = Op::RecvMsg { fd: self.fd.as_raw_fd(), message: &mut message, flags: 0 };
+        // SAFETY: as in `recv_vectored`.
+        unsafe { self.attempt_in_turn(Direction::Read, &op) }
+    }
+
+    /// [`IoHandle::send_vectored`] that never waits.
+    #[cfg(feature = "futures")]
+    pub(crate) fn try_send_vectored(&self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let message = message(buffers.as_ptr().cast_mut().cast(), buffers.len());
+        let op = Op::SendMsg { fd: self.fd.as_raw_fd(), message: &message };
+        // SAFETY: as in `recv_vectored`.
+        unsafe { self.attempt_in_turn(Direction::Write, &op) }
+    }
+
     /// Waits for readiness, as `poll(2)` names it, for at most `timeout`.
     pub(crate) fn wait_ready(&self, events: i16, timeout: Option<Duration>) -> io::Result<i16> {
         let direction =
@@ -162,7 +231,7 @@ impl IoHandle {
                 let call = Call::new(worker, direction, timeout);
                 self.wait_for(&call, events)
             }
-            None => poll_blocking(self.fd.as_raw_fd(), events, timeout.map(clock::after)),
+            None => blocking::wait_ready(self.fd.as_raw_fd(), events, timeout),
         }
     }
 
@@ -185,18 +254,21 @@ impl IoHandle {
         len: *mut libc::socklen_t,
     ) -> io::Result<RawFd> {
         let direction = Direction::Read;
-        // SAFETY: the caller's pointers.
-        let attempt =
-            |may_block| unsafe { op::accept(self.fd.as_raw_fd(), address, len, may_block) };
+        let attempt = |may_block: bool| {
+            if !may_block {
+                // Every time: a clone's conversion may have given the flag back meanwhile.
+                self.mode.borrow_nonblocking(self.fd.as_fd())?;
+            }
+            // SAFETY: the caller's pointers.
+            unsafe { op::accept(self.fd.as_raw_fd(), address, len, may_block) }
+        };
         let Some(worker) = current::worker() else {
-            return self.block_on(direction, || attempt(true));
+            return self.block_on(direction, attempt);
         };
         begin(worker)?;
         let timeout = self.timeout(direction);
         let call = Call::new(worker, direction, timeout);
         loop {
-            // Every time: a clone's conversion may have given the flag back meanwhile.
-            self.mode.borrow_nonblocking(self.fd.as_fd())?;
             worker.counters.attempts.add(1);
             match attempt(false) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -233,15 +305,17 @@ impl IoHandle {
     /// The operation's pointers are valid until this returns or unwinds.
     unsafe fn perform(&self, direction: Direction, op: Op, len: usize) -> io::Result<usize> {
         let Some(worker) = current::worker() else {
-            // SAFETY: the caller's pointers.
-            let attempt = || unsafe { op.attempt(true) };
+            let attempt = |may_block| {
+                // SAFETY: the caller's pointers.
+                if may_block { unsafe { op.attempt(true) } } else { unsafe { self.attempt(&op) } }
+            };
             return self.block_on(direction, attempt).map(|moved| moved as usize);
         };
         begin(worker)?;
         if len == 0 {
             // A stream takes nothing at any time, full or not; a datagram may have to wait.
             // SAFETY: the caller's pointers.
-            match unsafe { op.attempt(false) } {
+            match unsafe { self.attempt(&op) } {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result.map(|moved| moved as usize),
             }
@@ -274,52 +348,28 @@ impl IoHandle {
         op: &Op,
         is_unwinding: bool,
     ) -> io::Result<usize> {
-        // Bytes must not overtake those of a coroutine whose call is in the ring.
-        let Some(_held) = self.half(direction).claim.try_acquire() else {
-            return Err(if is_unwinding { unwinding() } else { io::ErrorKind::WouldBlock.into() });
-        };
         worker.counters.attempts.add(1);
         // SAFETY: the caller's pointers.
-        match unsafe { op.attempt(false) } {
-            Ok(moved) => Ok(moved as usize),
+        match unsafe { self.attempt_in_turn(direction, op) } {
             Err(error) if is_unwinding && error.kind() == io::ErrorKind::WouldBlock => {
                 Err(unwinding())
             }
-            Err(error) => Err(error),
+            result => result,
         }
     }
 
-    /// On a plain thread: the blocking call itself. Where we have set O_NONBLOCK behind the
-    /// user's back, `poll` does the waiting; and after a signal, when the kernel would start the
-    /// socket's timeout anew.
-    fn block_on(
-        &self,
-        direction: Direction,
-        call: impl Fn() -> io::Result<i32>,
-    ) -> io::Result<i32> {
-        let deadline = self.timeout(direction).map(clock::after);
-        loop {
-            let interrupted = match call() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
-                result => return result,
-            };
-            if interrupted && deadline.is_none() {
-                continue;
-            }
-            if !interrupted && self.mode.is_nonblocking(self.fd.as_fd()) {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            if !interrupted && !self.mode.is_borrowed_nonblocking() {
-                // The kernel's own SO_RCVTIMEO or SO_SNDTIMEO.
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            let events = match direction {
-                Direction::Read => libc::POLLIN,
-                Direction::Write => libc::POLLOUT,
-            };
-            poll_blocking(self.fd.as_raw_fd(), events, deadline)?;
-        }
+    /// The system call, without waiting, if it is nobody else's turn.
+    ///
+    /// # Safety
+    ///
+    /// The operation's pointers are valid for the call.
+    unsafe fn attempt_in_turn(&self, direction: Direction, op: &Op) -> io::Result<usize> {
+        // Bytes must not overtake those of a coroutine whose call is in the ring.
+        let Some(_held) = self.half(direction).claim.try_acquire() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        // SAFETY: the caller's pointers.
+        unsafe { self.attempt(op) }.map(|moved| moved as usize)
     }
 
     fn half(&self, direction: Direction) -> &Half {
@@ -382,6 +432,16 @@ impl IoHandle {
 impl Drop for IoHandle {
     fn drop(&mut self) {
         self.release_source();
+        // Another process may have the same open file: a pipe that we inherited, say.
+        if Arc::strong_count(&self.mode) == 1 {
+            self.mode.return_nonblocking(self.fd.as_fd());
+        }
+    }
+}
+
+impl fmt::Debug for IoHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IoHandle").field("fd", &self.fd).finish_non_exhaustive()
     }
 }
 
@@ -392,10 +452,10 @@ impl AsFd for IoHandle {
 }
 
 /// Every call begins so: after a run of calls that did not wait, others get their turn first; and
-/// a pending cancel ends it.
+/// a pending cancel, or a limit that has passed, ends it.
 fn begin(worker: &Worker) -> io::Result<()> {
     worker.charge();
-    if wait::is_cancellable(worker) {
+    if wait::is_io_cut(worker) {
         // One who swallows its cancel and calls again starves nobody.
         worker.yield_now();
         return Err(ended(Signal::Cancelled));
@@ -405,7 +465,7 @@ fn begin(worker: &Worker) -> io::Result<()> {
 
 /// [`begin`] for a call that is made elsewhere, such as `connect`.
 pub(crate) fn begin_call() -> io::Result<()> {
-    current::worker().map_or(Ok(()), begin)
+    current::worker().map_or_else(blocking::begin, begin)
 }
 
 /// One call of a coroutine: who makes it, on which half, for how long it may wait.
@@ -431,14 +491,14 @@ impl Call {
 }
 
 /// The error of a wait that did not end with what was waited for. A cancel unwinds instead.
-fn ended(signal: Signal) -> io::Error {
+pub(crate) fn ended(signal: Signal) -> io::Error {
     match signal {
         Signal::Cancelled => wait::cancelled(),
         Signal::TimedOut | Signal::Wake => io::ErrorKind::TimedOut.into(),
     }
 }
 
-fn unwinding() -> io::Error {
+pub(crate) fn unwinding() -> io::Error {
     io::Error::other("coroutine is unwinding: an I/O call made by a destructor would have to wait")
 }
 
@@ -455,27 +515,4 @@ fn message(buffers: *mut libc::iovec, count: usize) -> libc::msghdr {
     // More than the kernel takes at once is a shorter transfer, as in std.
     message.msg_iovlen = count.min(libc::UIO_MAXIOV as usize) as _;
     message
-}
-
-fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
-    loop {
-        // Rounded up: a wait must not end early.
-        let left_ms = deadline.map_or(-1, |deadline| {
-            let left = deadline.saturating_sub(clock::now()).div_ceil(1_000_000);
-            i32::try_from(left).unwrap_or(i32::MAX)
-        });
-        let mut entry = libc::pollfd { fd, events, revents: 0 };
-        // SAFETY: one entry, valid for the call.
-        match unsafe { libc::poll(&mut entry, 1, left_ms) } {
-            1.. => return Ok(entry.revents),
-            0 if left_ms != i32::MAX => return Err(io::ErrorKind::TimedOut.into()),
-            0 => {}
-            _ => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
-        }
-    }
 }

@@ -10,7 +10,10 @@ use std::iter::Cloned;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::{option, slice, vec};
 
+use socket2::SockAddr;
+
 use crate::blocking;
+use crate::wait::Reason;
 
 /// What names one or more socket addresses; the counterpart of [`std::net::ToSocketAddrs`], with
 /// the same implementations.
@@ -25,7 +28,9 @@ use crate::blocking;
 /// Only a name makes the call wait. In a coroutine the look-up runs in the pool of
 /// [`unblock`](crate::unblock) and the coroutine alone waits; elsewhere it blocks the thread.
 /// A look-up cannot be stopped: how long it takes is up to the system's resolver (see
-/// `resolv.conf(5)`), and one whose caller gave up still runs to its end in the pool.
+/// `resolv.conf(5)`). Inside a [`timeout`](crate::time::timeout) the call fails with
+/// [`TimedOut`](io::ErrorKind::TimedOut) when that has passed, and the look-up still runs to its
+/// end in the pool.
 ///
 /// # Errors
 ///
@@ -93,7 +98,8 @@ impl ToSocketAddrs for (&str, u16) {
 /// give up.
 fn look_up(host: &str, port: u16) -> io::Result<vec::IntoIter<SocketAddr>> {
     let target = (host.to_owned(), port);
-    blocking::try_unblock(move || std::net::ToSocketAddrs::to_socket_addrs(&target))?
+    let look_up = move || std::net::ToSocketAddrs::to_socket_addrs(&target);
+    blocking::try_unblock_for(Reason::LOOK_UP, look_up)?
 }
 
 fn invalid(message: &'static str) -> io::Error {
@@ -178,6 +184,27 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
         (**self).to_socket_addrs()
     }
+}
+
+/// Tries each address in turn until one works; the last error if none does.
+pub(crate) fn each_address<A: ToSocketAddrs, T>(
+    address: A,
+    mut f: impl FnMut(&SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut last = None;
+    for address in address.to_socket_addrs()? {
+        match f(&address) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = Some(error),
+        }
+    }
+    let none = || io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses");
+    Err(last.unwrap_or_else(none))
+}
+
+pub(crate) fn ip_address(address: SockAddr) -> io::Result<SocketAddr> {
+    let not_ip = || io::Error::new(io::ErrorKind::InvalidInput, "not an internet address");
+    address.as_socket().ok_or_else(not_ip)
 }
 
 #[cfg(test)]

@@ -12,7 +12,11 @@
 //! * A call made while the coroutine unwinds makes one attempt; if it would have to wait it fails.
 
 mod addr;
+mod builder;
 mod tcp;
+mod tcp_builder;
+mod tcp_options;
+mod udp;
 
 pub use std::net::{
     AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6,
@@ -20,3 +24,6 @@ pub use std::net::{
 
 pub use addr::ToSocketAddrs;
 pub use tcp::{Incoming, IntoIncoming, TcpListener, TcpStream};
+pub use tcp_builder::TcpBuilder;
+pub use tcp_options::Keepalive;
+pub use udp::{UdpBuilder, UdpSocket};

@@ -1,20 +1,18 @@
 //! TCP: listeners and streams.
 
 use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io;
 use std::iter::FusedIterator;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{SockAddr, SockRef, Socket};
 
-use super::ToSocketAddrs;
-use crate::io_handle::{self, Direction, IoHandle};
-
-/// Connections that may wait to be accepted, as in std. For more, or for other options before
-/// `bind`, make the socket with `socket2` and convert it.
-const BACKLOG: i32 = 128;
+use super::addr::ip_address;
+use super::{Keepalive, TcpBuilder, ToSocketAddrs};
+use crate::io_handle::IoHandle;
+use crate::socket::{descriptor_conversions, socket_methods, socket_timeouts, stream_transfers};
 
 /// A TCP connection; [`std::net::TcpStream`] for coroutines.
 ///
@@ -86,7 +84,7 @@ impl TcpStream {
     ///
     /// `InvalidInput` when there is no address; else the system's error for the last address.
     pub fn connect<A: ToSocketAddrs>(address: A) -> io::Result<TcpStream> {
-        each_address(address, |address| TcpStream::connect_to(address, None))
+        TcpBuilder::new().connect(address)
     }
 
     /// Connects to one address, for at most `timeout`. A cancel unwinds and closes the socket.
@@ -95,19 +93,17 @@ impl TcpStream {
     ///
     /// `InvalidInput` for a zero timeout, `TimedOut`, or the system's error.
     pub fn connect_timeout(address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-        if timeout.is_zero() {
-            let message = "cannot set a 0 duration timeout";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        TcpStream::connect_to(address, Some(timeout))
+        TcpBuilder::new().connect_timeout(timeout).connect(address)
     }
 
-    /// The same in a coroutine and on a thread: the connection is begun without blocking and
-    /// waited for like any readiness, so a timeout or a cancel just closes the socket.
-    fn connect_to(address: &SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream> {
-        io_handle::begin_call()?;
-        let kind = Type::STREAM.nonblocking().cloexec();
-        let socket = Socket::new_raw(Domain::for_address(*address), kind, Some(Protocol::TCP))?;
+    /// Connects a socket that is in non-blocking mode, and was made by us. The same in a coroutine
+    /// and on a thread: the connection is begun without blocking and waited for like any
+    /// readiness, so a timeout or a cancel just closes the socket.
+    pub(super) fn from_unconnected(
+        socket: Socket,
+        address: &SocketAddr,
+        timeout: Option<Duration>,
+    ) -> io::Result<TcpStream> {
         let io = IoHandle::new(socket.into(), false);
         let socket = SockRef::from(&io);
         match socket.connect(&SockAddr::from(*address)) {
@@ -144,37 +140,6 @@ impl TcpStream {
         self.options().shutdown(how)
     }
 
-    /// Another handle to the same connection, with a descriptor of its own. Timeouts and blocking
-    /// mode are shared.
-    pub fn try_clone(&self) -> io::Result<TcpStream> {
-        Ok(TcpStream { io: self.io.try_clone()? })
-    }
-
-    /// How long each read may wait; `None`, the default, is for ever. Shared by clones. It counts
-    /// for calls made from now on.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` for a zero duration.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.io.set_timeout(Direction::Read, timeout)
-    }
-
-    /// How long each write may wait; as [`set_read_timeout`](TcpStream::set_read_timeout).
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.io.set_timeout(Direction::Write, timeout)
-    }
-
-    /// The timeout of reads.
-    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        Ok(self.io.timeout(Direction::Read))
-    }
-
-    /// The timeout of writes.
-    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        Ok(self.io.timeout(Direction::Write))
-    }
-
     /// Receives without taking the data out of the socket; waits like a read.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.io.recv(buffer, libc::MSG_PEEK)
@@ -202,6 +167,23 @@ impl TcpStream {
         self.options().linger()
     }
 
+    /// Probes the other end when it has been silent for long; `None`, the default, does not.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a zero duration or count, and what the kernel finds too large.
+    pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
+        match keepalive {
+            Some(keepalive) => keepalive.apply_to(&self.options()),
+            None => self.options().set_keepalive(false),
+        }
+    }
+
+    /// The setting of [`set_keepalive`](TcpStream::set_keepalive).
+    pub fn keepalive(&self) -> io::Result<Option<Keepalive>> {
+        Keepalive::of(&self.options())
+    }
+
     /// The time to live of packets sent (`IP_TTL`).
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         self.options().set_ttl_v4(ttl)
@@ -211,23 +193,9 @@ impl TcpStream {
     pub fn ttl(&self) -> io::Result<u32> {
         self.options().ttl_v4()
     }
-
-    /// Takes the socket's pending error (`SO_ERROR`).
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.options().take_error()
-    }
-
-    /// With `true`, calls that would wait fail with `WouldBlock` at once. Shared by clones.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.io.set_nonblocking(nonblocking)
-    }
-
-    fn options(&self) -> SockRef<'_> {
-        SockRef::from(&self.io)
-    }
 }
 
-/// The two calls of `std::os::linux::net::TcpStreamExt`, a trait that std seals.
+/// The calls of `std::os::linux::net::TcpStreamExt`, a trait that std seals.
 impl TcpStream {
     /// Acknowledges segments at once (`TCP_QUICKACK`); the kernel may clear it again.
     pub fn set_quickack(&self, quickack: bool) -> io::Result<()> {
@@ -238,72 +206,33 @@ impl TcpStream {
     pub fn quickack(&self) -> io::Result<bool> {
         self.options().tcp_quickack()
     }
-}
 
-impl Read for &TcpStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.io.recv(buffer, 0)
+    /// As [`TcpBuilder::defer_accept`], for a socket that is to listen; in whole seconds, rounded
+    /// down.
+    pub fn set_deferaccept(&self, accept: Duration) -> io::Result<()> {
+        super::tcp_options::set_defer_accept(self.as_fd(), accept)
     }
 
-    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.io.recv_vectored(buffers)
-    }
-}
-
-impl Write for &TcpStream {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.io.send(buffer)
-    }
-
-    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.io.send_vectored(buffers)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Read for TcpStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buffer)
-    }
-
-    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        (&*self).read_vectored(buffers)
-    }
-}
-
-impl Write for TcpStream {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        (&*self).write(buffer)
-    }
-
-    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(buffers)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    /// The setting of [`set_deferaccept`](TcpStream::set_deferaccept), as the kernel has rounded
+    /// it.
+    pub fn deferaccept(&self) -> io::Result<Duration> {
+        super::tcp_options::defer_accept(self.as_fd())
     }
 }
 
 impl TcpListener {
     /// Binds to the first address that can be bound, with `SO_REUSEADDR`, and listens with a
-    /// backlog of 128, as std does.
+    /// backlog of 128, as std does. [`TcpBuilder`] has more to choose from.
     ///
     /// # Errors
     ///
     /// `InvalidInput` when there is no address; else the system's error for the last address.
     pub fn bind<A: ToSocketAddrs>(address: A) -> io::Result<TcpListener> {
-        each_address(address, |address| {
-            let kind = Type::STREAM.cloexec();
-            let socket = Socket::new_raw(Domain::for_address(*address), kind, Some(Protocol::TCP))?;
-            socket.set_reuse_address(true)?;
-            socket.bind(&SockAddr::from(*address))?;
-            socket.listen(BACKLOG)?;
-            Ok(TcpListener { io: IoHandle::new(socket.into(), true) })
-        })
+        TcpBuilder::new().listen(address)
+    }
+
+    pub(super) fn from_listening(socket: Socket) -> TcpListener {
+        TcpListener { io: IoHandle::new(socket.into(), true) }
     }
 
     /// The address it is bound to.
@@ -311,12 +240,8 @@ impl TcpListener {
         ip_address(self.options().local_addr()?)
     }
 
-    /// Another handle to the same listening socket.
-    pub fn try_clone(&self) -> io::Result<TcpListener> {
-        Ok(TcpListener { io: self.io.try_clone()? })
-    }
-
-    /// Waits for a connection. A cancel unwinds; a connection that came by then stays in the backlog.
+    /// Waits for a connection. A cancel unwinds; a connection that came by then stays in the
+    /// backlog.
     ///
     /// # Errors
     ///
@@ -349,7 +274,7 @@ impl TcpListener {
     }
 
     /// Whether an IPv6 listener refuses IPv4; has no effect once bound, as in std.
-    #[deprecated(note = "has no effect once the socket is bound; set it with socket2 before")]
+    #[deprecated(note = "has no effect once the socket is bound; use `TcpBuilder::only_v6`")]
     pub fn set_only_v6(&self, only_v6: bool) -> io::Result<()> {
         self.options().set_only_v6(only_v6)
     }
@@ -358,20 +283,6 @@ impl TcpListener {
     #[deprecated(note = "as `set_only_v6`")]
     pub fn only_v6(&self) -> io::Result<bool> {
         self.options().only_v6()
-    }
-
-    /// Takes the socket's pending error (`SO_ERROR`).
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.options().take_error()
-    }
-
-    /// With `true`, `accept` fails with `WouldBlock` when no connection waits.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.io.set_nonblocking(nonblocking)
-    }
-
-    fn options(&self) -> SockRef<'_> {
-        SockRef::from(&self.io)
     }
 }
 
@@ -430,82 +341,10 @@ impl fmt::Debug for TcpListener {
     }
 }
 
-/// The conversions that every socket type has.
-macro_rules! descriptor_conversions {
-    ($socket:ident) => {
-        impl AsFd for $socket {
-            fn as_fd(&self) -> BorrowedFd<'_> {
-                self.io.as_fd()
-            }
-        }
+socket_methods!(TcpStream);
+socket_timeouts!(TcpStream);
+stream_transfers!(TcpStream);
+descriptor_conversions!(TcpStream, std::net, IoHandle::adopt);
 
-        impl AsRawFd for $socket {
-            fn as_raw_fd(&self) -> RawFd {
-                self.io.as_fd().as_raw_fd()
-            }
-        }
-
-        impl From<OwnedFd> for $socket {
-            /// Nothing is asked or set here; that waits for the first call that has to wait.
-            fn from(fd: OwnedFd) -> $socket {
-                $socket { io: IoHandle::adopt(fd) }
-            }
-        }
-
-        impl From<$socket> for OwnedFd {
-            /// The descriptor is in blocking mode, unless `set_nonblocking` was used.
-            fn from(socket: $socket) -> OwnedFd {
-                socket.io.into_fd()
-            }
-        }
-
-        impl FromRawFd for $socket {
-            unsafe fn from_raw_fd(fd: RawFd) -> $socket {
-                // SAFETY: the caller gives the descriptor away, as the trait demands.
-                $socket::from(unsafe { OwnedFd::from_raw_fd(fd) })
-            }
-        }
-
-        impl IntoRawFd for $socket {
-            fn into_raw_fd(self) -> RawFd {
-                OwnedFd::from(self).into_raw_fd()
-            }
-        }
-
-        impl From<std::net::$socket> for $socket {
-            fn from(socket: std::net::$socket) -> $socket {
-                $socket::from(OwnedFd::from(socket))
-            }
-        }
-
-        impl From<$socket> for std::net::$socket {
-            fn from(socket: $socket) -> std::net::$socket {
-                std::net::$socket::from(OwnedFd::from(socket))
-            }
-        }
-    };
-}
-
-descriptor_conversions!(TcpStream);
-descriptor_conversions!(TcpListener);
-
-/// Tries each address in turn until one works; the last error if none does.
-fn each_address<A: ToSocketAddrs, T>(
-    address: A,
-    mut f: impl FnMut(&SocketAddr) -> io::Result<T>,
-) -> io::Result<T> {
-    let mut last = None;
-    for address in address.to_socket_addrs()? {
-        match f(&address) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = Some(error),
-        }
-    }
-    let none = || io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses");
-    Err(last.unwrap_or_else(none))
-}
-
-fn ip_address(address: SockAddr) -> io::Result<SocketAddr> {
-    let not_ip = || io::Error::new(io::ErrorKind::InvalidInput, "not an internet address");
-    address.as_socket().ok_or_else(not_ip)
-}
+socket_methods!(TcpListener);
+descriptor_conversions!(TcpListener, std::net, IoHandle::adopt);

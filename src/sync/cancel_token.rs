@@ -22,7 +22,7 @@ use crate::Cancelled;
 use crate::clock::Nanos;
 use crate::coroutine::{Kept, Spawned};
 use crate::mailbox::CANCELLED;
-use crate::shared::Options;
+use crate::shared::{Options, Place};
 use crate::thread::{self, Builder, JoinHandle, Thread};
 use crate::wait::{self, Reason, WaitQueue};
 
@@ -213,7 +213,7 @@ impl CancelToken {
         if self.is_cancelled() {
             return Err(Cancelled);
         }
-        let options = Options { here_only: true, ..Options::new() };
+        let options = Options { place: Place::Here, ..Options::new() };
         let result = thread::scope(|scope| {
             let handle = scope.spawn_with(options, f).expect("failed to spawn coroutine");
             self.node.attach(handle.thread());

@@ -18,14 +18,31 @@ mod semaphore;
 mod wait_group;
 pub mod watch;
 
+mod batch;
+mod channel;
+mod condvar;
+pub mod mpmc;
+pub mod mpsc;
+mod mutex;
+pub mod oneshot;
+mod poison;
+mod raw_mutex;
+mod raw_rw_lock;
+mod rw_lock;
+pub mod select;
+
 pub use std::sync::{Arc, LockResult, PoisonError, TryLockError, TryLockResult, Weak, atomic};
 
+pub use crate::select;
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use cancel_token::{CancelToken, DropGuard};
+pub use condvar::{Condvar, WaitTimeoutResult};
 pub use join_set::JoinSet;
 pub use lazy_lock::LazyLock;
+pub use mutex::{Mutex, MutexGuard};
 pub use once::{Once, OnceState};
 pub use once_lock::OnceLock;
+pub use rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{
     AcquireError, AcquireTimeoutError, OwnedSemaphorePermit, Semaphore, SemaphorePermit,
     TryAcquireError,

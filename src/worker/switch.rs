@@ -45,7 +45,7 @@ impl Worker {
     pub(super) fn resume(&self, next: &'static Coroutine) {
         self.counters.switches.add(1);
         next.stage.set(Stage::Running);
-        self.current.set(next);
+        self.set_current(next);
         #[cfg(cosocket_asan)]
         self.loop_fiber.leave_for(next);
         // SAFETY: `next` was taken from a queue, so it is suspended or fresh, and ours.
@@ -78,7 +78,11 @@ impl Worker {
     /// Leaves a finished coroutine's stack for good.
     fn exit(&self, me: &'static Coroutine) -> ! {
         me.stage.set(Stage::Finished);
-        self.current.set(ptr::null());
+        // Sequentially consistent, as is the look that follows: see `shutdown`.
+        self.current.store(ptr::null_mut(), Ordering::SeqCst);
+        self.wait_for_looks();
+        // SAFETY: the block is ours, and nobody asks for its identity any more.
+        unsafe { me.give_up_packet() };
         self.finished.set(Some(me));
         #[cfg(cosocket_asan)]
         self.loop_fiber.leave_for_good();

@@ -81,6 +81,15 @@ pub fn is_nonblocking(fd: &impl AsFd) -> bool {
     flags & libc::O_NONBLOCK != 0
 }
 
+/// Whether the descriptor is closed by `exec`.
+pub fn is_close_on_exec(fd: &impl AsFd) -> bool {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+    let info = std::fs::read_to_string(path).unwrap();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+    i32::from_str_radix(flags, 8).unwrap() & libc::O_CLOEXEC != 0
+}
+
 /// The kernel's read and write timeouts of this descriptor.
 pub fn kernel_timeouts(fd: &impl AsFd) -> [Option<Duration>; 2] {
     let socket = socket2::SockRef::from(fd);
@@ -158,4 +167,11 @@ impl Agent {
     pub fn settle(&self) {
         self.start(turn).recv().unwrap();
     }
+}
+
+/// Takes back what a Rust program does about a signal when it starts.
+#[allow(unsafe_code)]
+pub fn default_action(signal: i32) {
+    // SAFETY: no handler of ours is involved.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
 }

@@ -1,4 +1,4 @@
-// A program over the names `net` and `thread` of the module that includes it: std's or ours.
+// A program over the names `net`, `sync` and `thread` of the module that includes it: std's or ours.
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -9,15 +9,15 @@ use std::time::Duration;
 use net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 use net::{TcpListener, TcpStream};
 
-fn shareable<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug + 'static>() {}
+pub fn shareable<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug + 'static>() {}
 
-fn descriptor<T>()
+pub fn descriptor<T>()
 where
     T: AsFd + AsRawFd + IntoRawFd + FromRawFd + From<OwnedFd> + Into<OwnedFd>,
 {
 }
 
-fn stream<T: Read + Write>()
+pub fn stream<T: Read + Write>()
 where
     for<'a> &'a T: Read + Write,
 {
@@ -43,26 +43,32 @@ pub fn traits() {
     copies::<thread::ThreadId>();
     fn clones<T: Clone>() {}
     clones::<thread::Thread>();
-    traits_once();
+    channel_traits();
 }
 
-/// `F` of a `LazyLock` must be `Send`, and `T` both, for the whole to be shared.
-fn traits_once() {
-    shareable::<sync::Barrier>();
-    shareable::<sync::BarrierWaitResult>();
-    shareable::<sync::Once>();
-    fn told<T: Send + Debug>() {}
-    told::<sync::OnceState>();
-    shareable::<sync::OnceLock<i32>>();
-    shareable::<sync::LazyLock<i32>>();
-    fn sent<T: Send>() {}
-    sent::<sync::OnceLock<std::cell::Cell<i32>>>();
-    fn values<T: Clone + Eq + Default + From<i32>>() {}
-    values::<sync::OnceLock<i32>>();
-    fn defaults<T: Default>() {}
-    defaults::<sync::LazyLock<i32>>();
-    fn derefs<T: std::ops::DerefMut<Target = i32>>() {}
-    derefs::<sync::LazyLock<i32>>();
+fn channel_traits() {
+    use sync::mpsc::{IntoIter, Iter, Receiver, Sender, SyncSender, TryIter};
+    fn sendable<T: Send + Unpin + UnwindSafe + RefUnwindSafe + Debug>() {}
+    // Of contents that are `Send` and nothing more.
+    type Value = std::cell::Cell<i32>;
+    shareable::<Sender<Value>>();
+    shareable::<SyncSender<Value>>();
+    sendable::<Receiver<Value>>();
+    sendable::<IntoIter<Value>>();
+    fn iterates<T, I: IntoIterator<Item = T>>() {}
+    iterates::<i32, Receiver<i32>>();
+    iterates::<i32, &Receiver<i32>>();
+    iterates::<i32, Iter<'static, i32>>();
+    iterates::<i32, TryIter<'static, i32>>();
+    fn clones<T: Clone>() {}
+    clones::<Sender<Value>>();
+    clones::<SyncSender<Value>>();
+    fn errors<T: std::error::Error>() {}
+    errors::<sync::mpsc::SendError<i32>>();
+    errors::<sync::mpsc::RecvError>();
+    errors::<sync::mpsc::TryRecvError>();
+    errors::<sync::mpsc::TrySendError<i32>>();
+    errors::<sync::mpsc::RecvTimeoutError>();
 }
 
 fn connected() -> io::Result<(TcpStream, TcpStream)> {
@@ -247,6 +253,10 @@ pub fn threads() -> io::Result<()> {
     assert_eq!(handle.join().unwrap(), (id, Some("named".into())));
     assert_ne!(thread::current().id(), id);
 
+    let borrowed = [1, 2, 3];
+    // SAFETY: joined before the array goes; nobody cancels this.
+    let handle = unsafe { thread::Builder::new().spawn_unchecked(|| borrowed.len()) }?;
+    assert_eq!(handle.join().unwrap(), 3);
     let parked = thread::spawn(|| {
         thread::park();
         thread::park_timeout(Duration::from_nanos(1));
@@ -281,142 +291,78 @@ pub fn scopes() -> io::Result<()> {
     Ok(())
 }
 
-fn panics(f: impl FnOnce()) -> bool {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_err()
-}
-
-/// A panic without the hook's noise.
-fn panic_quietly() -> ! {
-    std::panic::resume_unwind(Box::new("by hand"))
-}
-
-pub fn barriers() -> io::Result<()> {
-    static BARRIER: sync::Barrier = sync::Barrier::new(1);
-    let result: sync::BarrierWaitResult = BARRIER.wait();
-    assert!(result.is_leader() && BARRIER.wait().is_leader());
-    assert!(sync::Barrier::new(0).wait().is_leader());
-    let barrier = sync::Barrier::new(4);
-    let leaders = std::sync::atomic::AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..10 {
-                    let led = usize::from(barrier.wait().is_leader());
-                    leaders.fetch_add(led, std::sync::atomic::Ordering::Relaxed);
-                }
-            });
-        }
+/// A channel without a limit: order, every way to receive, and what each side learns of the end.
+pub fn channels() -> io::Result<()> {
+    use sync::mpsc::{self, Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError};
+    let (sender, receiver): (Sender<i32>, Receiver<i32>) = mpsc::channel();
+    assert_eq!(format!("{sender:?} {receiver:?}"), "Sender { .. } Receiver { .. }");
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(receiver.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Timeout));
+    let senders: Vec<_> = (0..3).map(|_| sender.clone()).collect();
+    let threads = senders.into_iter().map(|sender| {
+        thread::spawn(move || {
+            for number in 0..10 {
+                sender.send(number).unwrap();
+            }
+        })
     });
-    assert_eq!(leaders.into_inner(), 10);
+    for handle in threads.collect::<Vec<_>>() {
+        handle.join().unwrap();
+    }
+    assert_eq!(receiver.iter().take(10).count(), 10);
+    assert_eq!((&receiver).into_iter().take(10).count(), 10);
+    assert_eq!(receiver.try_iter().count(), 10);
+    for number in 0..4 {
+        sender.send(number).unwrap();
+    }
+    drop(sender);
+    assert_eq!(receiver.recv(), Ok(0));
+    assert_eq!(receiver.try_recv(), Ok(1));
+    assert_eq!(receiver.recv_timeout(Duration::ZERO), Ok(2));
+    assert_eq!(receiver.into_iter().collect::<Vec<_>>(), [3]);
+    let (sender, receiver) = mpsc::channel();
+    drop(receiver);
+    assert_eq!(sender.send("back"), Err(SendError("back")));
+    let (sender, receiver) = mpsc::channel::<i32>();
+    let waiting = thread::spawn(move || {
+        let ended = (receiver.recv(), receiver.try_recv());
+        (ended, receiver.recv_timeout(Duration::MAX))
+    });
+    drop(sender);
+    let ended = (Err(RecvError), Err(TryRecvError::Disconnected));
+    assert_eq!(waiting.join().unwrap(), (ended, Err(RecvTimeoutError::Disconnected)));
     Ok(())
 }
 
-pub fn onces() -> io::Result<()> {
-    static ONCE: sync::Once = sync::Once::new();
-    ONCE.call_once(|| ());
-    let once = sync::Once::new();
-    let mut calls = 0;
-    assert!(!once.is_completed());
-    (0..3).for_each(|_| once.call_once(|| calls += 1));
-    once.call_once_force(|_| calls += 1);
-    once.wait();
-    once.wait_force();
-    assert!(once.is_completed());
-    assert_eq!(calls, 1);
-    let once = sync::Once::new();
-    thread::scope(|scope| {
-        scope.spawn(|| once.wait());
-        scope.spawn(|| once.wait_force());
-        once.call_once(thread::yield_now);
-    });
+/// Channels with a limit, and with a limit of zero.
+pub fn sync_channels() -> io::Result<()> {
+    use sync::mpsc::{self, Receiver, SendError, SyncSender, TryRecvError, TrySendError};
+    let (sender, receiver): (SyncSender<i32>, Receiver<i32>) = mpsc::sync_channel(1);
+    assert_eq!(format!("{sender:?}"), "SyncSender { .. }");
+    sender.send(1).unwrap();
+    assert_eq!(sender.try_send(2), Err(TrySendError::Full(2)));
+    let other = sender.clone();
+    let waiting = thread::spawn(move || other.send(3));
+    assert_eq!((receiver.recv(), receiver.recv()), (Ok(1), Ok(3)));
+    waiting.join().unwrap().unwrap();
+    drop(receiver);
+    assert_eq!(sender.try_send(4), Err(TrySendError::Disconnected(4)));
+    assert_eq!(sender.send(4), Err(SendError(4)));
 
-    // Poison.
-    let once = sync::Once::new();
-    assert!(panics(|| once.call_once(|| panic_quietly())));
-    assert!(!once.is_completed());
-    assert!(panics(|| once.call_once(|| ())));
-    assert!(panics(|| once.wait()));
-    assert!(panics(|| once.call_once_force(|_| panic_quietly())));
-    once.call_once_force(|state: &sync::OnceState| assert!(state.is_poisoned()));
-    once.call_once(|| unreachable!());
-    once.wait();
-    let once = sync::Once::new();
-    once.call_once_force(|state| assert!(!state.is_poisoned()));
+    let (sender, receiver) = mpsc::sync_channel(0);
+    assert_eq!(sender.try_send(1), Err(TrySendError::Full(1)));
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+    let other = sender.clone();
+    let waiting = thread::spawn(move || other.send(2));
+    assert_eq!(receiver.recv(), Ok(2));
+    waiting.join().unwrap().unwrap();
+    let waiting = thread::spawn(move || receiver.recv());
+    sender.send(3).unwrap();
+    assert_eq!(waiting.join().unwrap(), Ok(3));
+    assert_eq!(sender.send(4), Err(SendError(4)));
+    let (sender, receiver) = mpsc::sync_channel(0);
+    let waiting = thread::spawn(move || sender.send(5));
+    drop(receiver);
+    assert_eq!(waiting.join().unwrap(), Err(SendError(5)));
     Ok(())
-}
-
-pub fn once_locks() -> io::Result<()> {
-    static CELL: sync::OnceLock<i32> = sync::OnceLock::new();
-    assert_eq!(CELL.get_or_init(|| 5), &5);
-    let cell = sync::OnceLock::new();
-    assert_eq!(cell.get(), None);
-    thread::scope(|scope| {
-        let waiter = scope.spawn(|| *cell.wait());
-        assert!(panics(|| {
-            cell.get_or_init(|| panic_quietly());
-        }));
-        assert_eq!(cell.get(), None);
-        assert_eq!(cell.get_or_init(|| 5), &5);
-        assert_eq!(waiter.join().unwrap(), 5);
-    });
-    assert_eq!(cell.get_or_init(|| unreachable!()), &5);
-    assert_eq!(cell.set(6), Err(6));
-    assert_eq!((cell.get(), cell.wait()), (Some(&5), &5));
-
-    let mut cell = sync::OnceLock::from(String::from("one"));
-    cell.get_mut().unwrap().push_str(" two");
-    assert_eq!(cell.clone(), cell);
-    assert_ne!(cell, sync::OnceLock::new());
-    assert_eq!(cell.take().as_deref(), Some("one two"));
-    assert_eq!(cell.get(), None);
-    assert_eq!(cell.take(), None);
-    cell.set("three".into()).unwrap();
-    assert_eq!(cell.into_inner().as_deref(), Some("three"));
-    assert_eq!(sync::OnceLock::<i32>::default().into_inner(), None);
-
-    // A value that borrows what its cell does not outlive.
-    let cell = sync::OnceLock::new();
-    let text = String::from("borrowed");
-    assert_eq!(*cell.get_or_init(|| &text[..]), "borrowed");
-    Ok(())
-}
-
-pub fn lazy_locks() -> io::Result<()> {
-    static LAZY: sync::LazyLock<Vec<i32>> = sync::LazyLock::new(|| vec![1, 2]);
-    assert_eq!(LAZY.len(), 2);
-    assert_eq!(sync::LazyLock::force(&LAZY), &[1, 2]);
-    assert_eq!(sync::LazyLock::get(&LAZY), Some(&vec![1, 2]));
-
-    let mut calls = 0;
-    let mut lazy = sync::LazyLock::new(|| {
-        calls += 1;
-        1
-    });
-    assert_eq!(sync::LazyLock::get(&lazy), None);
-    assert_eq!(sync::LazyLock::get_mut(&mut lazy), None);
-    *lazy += 1;
-    *sync::LazyLock::force_mut(&mut lazy) += 1;
-    assert_eq!(sync::LazyLock::get_mut(&mut lazy), Some(&mut 3));
-    assert_eq!(*lazy, 3);
-    drop(lazy);
-    assert_eq!(calls, 1);
-    assert_eq!(*sync::LazyLock::<i32>::default(), 0);
-
-    let mut lazy = sync::LazyLock::<i32, _>::new(|| panic_quietly());
-    (0..2).for_each(|_| assert!(panics(|| assert_eq!(*lazy, 0))));
-    assert_eq!(sync::LazyLock::get(&lazy), None);
-    assert_eq!(sync::LazyLock::get_mut(&mut lazy), None);
-    assert!(panics(|| *lazy = 1));
-    Ok(())
-}
-
-pub fn debug_once() -> Vec<String> {
-    let (barrier, once) = (sync::Barrier::new(1), sync::Once::new());
-    let (empty, full) = (sync::OnceLock::<i32>::new(), sync::OnceLock::from(1));
-    let lazy = sync::LazyLock::new(|| 2);
-    let mut shapes = vec![format!("{barrier:?} {once:?} {empty:?} {full:?} {lazy:?}")];
-    let result = barrier.wait();
-    once.call_once_force(|state| shapes.push(format!("{state:?}")));
-    shapes.push(format!("{result:?} {once:?} {} {lazy:?} {full:#?}", *lazy));
-    shapes
 }

@@ -3,6 +3,8 @@
 // Each test program uses a part of it.
 #![allow(dead_code)]
 
+pub mod ledger;
+
 use std::any::Any;
 use std::cell::Cell;
 use std::io;

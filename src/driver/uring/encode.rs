@@ -12,6 +12,9 @@ const RECVSEND_POLL_FIRST: u16 = 1 << 0;
 /// The most that one call moves, in bytes: Linux's own limit for read and write.
 const TRANSFER_MAX: usize = 0x7fff_f000;
 
+/// The offset that stands for the descriptor's own position, if it has one.
+const HERE: u64 = u64::MAX;
+
 /// The entry for `op`; its user data is for the caller to set.
 pub(super) fn operation(op: &Op) -> Entry {
     match *op {
@@ -31,6 +34,12 @@ pub(super) fn operation(op: &Op) -> Entry {
             .flags(libc::MSG_NOSIGNAL as u32)
             .ioprio(RECVSEND_POLL_FIRST)
             .build(),
+        Op::Read { fd, buffers, count } => {
+            opcode::Readv::new(Fd(fd), buffers, count as u32).offset(HERE).build()
+        }
+        Op::Write { fd, buffers, count } => {
+            opcode::Writev::new(Fd(fd), buffers, count as u32).offset(HERE).build()
+        }
         // A poll mask is a set of bits, not a number: its top bit is no sign.
         Op::Poll { fd, events } => opcode::PollAdd::new(Fd(fd), u32::from(events as u16)).build(),
     }

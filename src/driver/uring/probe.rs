@@ -114,6 +114,8 @@ fn require_operations(ring: &Ring) -> Result<(), Refused> {
         ("SEND", opcode::Send::CODE),
         ("RECVMSG", opcode::RecvMsg::CODE),
         ("SENDMSG", opcode::SendMsg::CODE),
+        ("READV", opcode::Readv::CODE),
+        ("WRITEV", opcode::Writev::CODE),
         ("POLL_ADD", opcode::PollAdd::CODE),
         ("ASYNC_CANCEL", opcode::AsyncCancel::CODE),
     ];

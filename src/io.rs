@@ -1,1 +1,0 @@
-//! `std::io`, where it waits: pipes, standard input and output, copies.

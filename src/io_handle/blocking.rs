@@ -1,0 +1,142 @@
+//! The calls of plain threads: they block, as std's do.
+//!
+//! ```text
+//!   no limit around it:   the blocking call itself -> result
+//!                              | WouldBlock, where O_NONBLOCK was ours; or a signal
+//!                              v
+//!                            poll -> the call again
+//!
+//!   inside a limit:       attempt -> result
+//!                          ^  | would block
+//!                          |  v
+//!                         poll, to the nearer of the socket's deadline and the limit
+//! ```
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::time::Duration;
+
+use super::{Direction, IoHandle, ended};
+use crate::clock::{self, Nanos};
+use crate::limit;
+use crate::wait::Signal;
+
+impl IoHandle {
+    /// On a plain thread: the blocking call itself. Where we have set O_NONBLOCK behind the
+    /// user's back, `poll` does the waiting; and after a signal, when the kernel would start the
+    /// socket's timeout anew.
+    pub(super) fn block_on(
+        &self,
+        direction: Direction,
+        attempt: impl Fn(bool) -> io::Result<i32>,
+    ) -> io::Result<i32> {
+        let deadline = self.timeout(direction).map(clock::after);
+        if let Some(limit) = limit::of_thread(true) {
+            return self.block_within(limit, direction, deadline, attempt);
+        }
+        loop {
+            // Readiness that leads to nothing must not make it go on for ever.
+            let is_last = deadline.is_some_and(|deadline| clock::now() >= deadline);
+            let interrupted = match attempt(true) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+                result => return result,
+            };
+            if interrupted && deadline.is_none() {
+                continue;
+            }
+            if interrupted && is_last {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            if !interrupted && self.mode.is_nonblocking(self.fd.as_fd()) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            if !interrupted && !self.mode.is_borrowed_nonblocking() {
+                // The kernel's own SO_RCVTIMEO or SO_SNDTIMEO.
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            poll_blocking(self.fd.as_raw_fd(), events_of(direction), deadline)?;
+        }
+    }
+
+    /// As `block_on`, on a thread whose waits a limit bounds: it waits in `poll` only.
+    #[cold]
+    fn block_within(
+        &self,
+        limit: Nanos,
+        direction: Direction,
+        deadline: Option<Nanos>,
+        attempt: impl Fn(bool) -> io::Result<i32>,
+    ) -> io::Result<i32> {
+        begin()?;
+        loop {
+            match attempt(false) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            if self.mode.is_nonblocking(self.fd.as_fd()) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            poll_blocking(
+                self.fd.as_raw_fd(),
+                events_of(direction),
+                nearer(deadline, Some(limit)),
+            )?;
+        }
+    }
+}
+
+/// A limit that has passed ends the call. While the thread unwinds it does not,
+/// and the call is made once, as in a coroutine.
+pub(super) fn begin() -> io::Result<()> {
+    match limit::of_thread(true) {
+        Some(limit) if limit <= clock::now() && !std::thread::panicking() => {
+            Err(ended(Signal::Cancelled))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn events_of(direction: Direction) -> i16 {
+    match direction {
+        Direction::Read => libc::POLLIN,
+        Direction::Write => libc::POLLOUT,
+    }
+}
+
+/// The nearer of two deadlines.
+fn nearer(one: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> {
+    [one, other].into_iter().flatten().min()
+}
+
+/// Waits for readiness, for at most `timeout`.
+pub(crate) fn wait_ready(fd: RawFd, events: i16, timeout: Option<Duration>) -> io::Result<i16> {
+    poll_blocking(fd, events, nearer(timeout.map(clock::after), limit::of_thread(true)))
+}
+
+/// Waits for readiness, whatever limit is in force.
+pub(crate) fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
+    loop {
+        // Rounded up: a wait must not end early.
+        let left_ms = deadline.map_or(-1, |deadline| {
+            let left = deadline.saturating_sub(clock::now()).div_ceil(1_000_000);
+            i32::try_from(left).unwrap_or(i32::MAX)
+        });
+        let mut entry = libc::pollfd { fd, events, revents: 0 };
+        // SAFETY: one entry, valid for the call.
+        match unsafe { libc::poll(&mut entry, 1, left_ms) } {
+            1.. => return Ok(entry.revents),
+            0 if left_ms != i32::MAX => {
+                begin()?;
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            0 => {}
+            _ => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}

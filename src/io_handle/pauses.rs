@@ -1,0 +1,121 @@
+//! Calls that would block and of whose end no readiness tells.
+//!
+//! ```text
+//!   attempt --EAGAIN--> pause --> attempt --EAGAIN--> twice as long a pause --> ...
+//!      | else             | cancel
+//!      v                  v
+//!    result             ended         timed out: one attempt more, then TimedOut
+//! ```
+//!
+//! They are two, both on AF_UNIX: `connect` to a listener whose backlog is full, and a datagram
+//! sent by address to a socket whose queue is full. In blocking mode the kernel waits on that
+//! *other* socket; in non-blocking mode it says `EAGAIN`, and `poll` says of ours that it is
+//! writable all the while. (Under the ring a kernel thread would have to block in our place.) So
+//! a coroutine asks again after a while, and a plain thread makes the blocking call.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::thread;
+use std::time::Duration;
+
+use socket2::{SockAddr, SockRef};
+
+use super::{Call, Direction, IoHandle, begin, blocking, ended, unwinding};
+use crate::clock::{self, Nanos};
+use crate::wait::{self, Kind, Reason, Signal};
+use crate::{current, limit};
+
+/// Long enough for the other side to get its turn, if it is on this worker.
+const FIRST_PAUSE: Duration = Duration::from_micros(100);
+
+/// What a call may come late by. At a few microseconds an attempt, one that waits for long costs
+/// less than a thousandth of a processor.
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+impl IoHandle {
+    /// Attempts until the answer is not `WouldBlock`. Takes no turn: one that waits for a full
+    /// queue is in the way of nobody who sends elsewhere.
+    pub(super) fn perform_with_pauses(
+        &self,
+        direction: Direction,
+        attempt: impl Fn(bool) -> io::Result<i32>,
+    ) -> io::Result<i32> {
+        let Some(worker) = current::worker() else {
+            return match limit::of_thread(true) {
+                None => self.block_on(direction, |_| attempt(true)),
+                Some(limit) => self.attempt_until(limit, direction, attempt),
+            };
+        };
+        begin(worker)?;
+        let nonblocking = self.mode.is_nonblocking(self.fd.as_fd());
+        let call = Call::new(worker, direction, self.timeout(direction));
+        let reason = Reason::io(Kind::Write, self.fd.as_raw_fd());
+        let mut pause = FIRST_PAUSE;
+        let mut timed_out = false;
+        loop {
+            worker.counters.attempts.add(1);
+            match attempt(false) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            if nonblocking {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            if worker.is_unwinding() {
+                return Err(unwinding());
+            }
+            if timed_out {
+                return Err(ended(Signal::TimedOut));
+            }
+            let again = worker.after(pause);
+            let until = call.deadline().map_or(again, |deadline| deadline.min(again));
+            match wait::suspend(worker, reason, Some(until), false) {
+                Signal::Cancelled => return Err(ended(Signal::Cancelled)),
+                Signal::TimedOut => timed_out = call.deadline() == Some(until),
+                Signal::Wake => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// The same on a plain thread whose waits a limit bounds.
+    #[cold]
+    fn attempt_until(
+        &self,
+        limit: Nanos,
+        direction: Direction,
+        attempt: impl Fn(bool) -> io::Result<i32>,
+    ) -> io::Result<i32> {
+        blocking::begin()?;
+        let timeout = self.timeout(direction).map_or(Nanos::MAX, clock::after);
+        let until = limit.min(timeout);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let now = clock::now();
+            match attempt(false) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            if self.mode.is_nonblocking(self.fd.as_fd()) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            if now >= until {
+                blocking::begin()?;
+                return Err(ended(Signal::TimedOut));
+            }
+            thread::sleep(pause.min(Duration::from_nanos(until - now)));
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Connects a fresh AF_UNIX socket, for as long as the blocking call would wait.
+    pub(crate) fn connect_local(&self, address: &SockAddr) -> io::Result<()> {
+        if current::worker().is_some() || limit::of_thread(true).is_some() {
+            self.mode.borrow_nonblocking(self.fd.as_fd())?;
+        }
+        let connect = |_may_block| SockRef::from(self).connect(address).map(|()| 0);
+        self.perform_with_pauses(Direction::Write, connect)?;
+        self.mode.return_nonblocking(self.fd.as_fd());
+        Ok(())
+    }
+}

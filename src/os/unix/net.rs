@@ -1,1 +1,0 @@
-//! `std::os::unix::net`, for coroutines: Unix sockets.

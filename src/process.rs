@@ -1,1 +1,0 @@
-//! `std::process`, for coroutines: waiting for children without blocking the worker.

@@ -1,0 +1,110 @@
+//! Waiting for a lock or a condition allocates nothing, whoever waits.
+
+#![allow(unsafe_code)]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cosocket::sync::{Condvar, Mutex, RwLock};
+use cosocket::thread;
+use support::{on_workers, suspended};
+
+/// The system's allocator, counting calls.
+struct Counting;
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: the system's allocator does the work.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller vouches.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as the caller vouches.
+        unsafe { System.dealloc(memory, layout) };
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What two parties fight over, and how often each of them had it.
+#[derive(Default)]
+struct Prize {
+    mutex: Mutex<usize>,
+    lock: RwLock<usize>,
+    turn: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Prize {
+    const TURNS: usize = 100;
+
+    /// One party's part; every wait there is comes up, since each holds what it has across one.
+    fn play(&self, me: usize, rounds: Range<usize>) {
+        for round in rounds {
+            let mut guard = self.mutex.lock().unwrap();
+            thread::yield_now();
+            *guard += 1;
+            drop(guard);
+            let mut guard = self.lock.write().unwrap();
+            thread::yield_now();
+            *guard += 1;
+            drop(guard);
+            let guard = self.lock.read().unwrap();
+            thread::yield_now();
+            drop(guard);
+            let turn = self.turn.lock().unwrap();
+            let mut turn = self.changed.wait_while(turn, |turn| *turn % 2 != me).unwrap();
+            assert_eq!(*turn, 2 * round + me);
+            *turn += 1;
+            self.changed.notify_all();
+        }
+    }
+}
+
+/// How often memory was asked for while `f` ran.
+fn calls_during(f: impl FnOnce()) -> usize {
+    let before = CALLS.load(Ordering::Relaxed);
+    f();
+    CALLS.load(Ordering::Relaxed) - before
+}
+
+/// Counts in the whole process, so there is one test. What is made once, at the first wait or wake
+/// of its kind, is made in a first half of the game.
+#[test]
+fn waits_of_coroutines_and_threads_allocate_nothing() {
+    const HALF: usize = Prize::TURNS;
+    on_workers(1, || {
+        let prize = Rc::new(Prize::default());
+        let theirs = Rc::clone(&prize);
+        let other = suspended(move || theirs.play(1, 0..2 * HALF));
+        prize.play(0, 0..HALF);
+        let calls = calls_during(|| prize.play(0, HALF..2 * HALF));
+        other.join().unwrap();
+        assert_eq!(*prize.mutex.lock().unwrap(), 4 * HALF);
+        assert_eq!(calls, 0, "between two coroutines");
+    });
+    on_workers(1, || {
+        let prize = Arc::new(Prize::default());
+        let theirs = Arc::clone(&prize);
+        let other = std::thread::spawn(move || {
+            theirs.play(1, 0..2 * HALF);
+            // A thread's end is not what is counted.
+            std::thread::park();
+        });
+        prize.play(0, 0..HALF);
+        let calls = calls_during(|| prize.play(0, HALF..2 * HALF));
+        other.thread().unpark();
+        other.join().unwrap();
+        assert_eq!(calls, 0, "between a coroutine and a thread");
+    });
+}
