@@ -248,3 +248,29 @@ fn a_storm_of_cancels_loses_no_turn() {
         }
     });
 }
+
+/// A time limit that passes unwinds like a cancel: the cell stays empty, the lazy value is made.
+#[test]
+fn a_time_limit_leaves_a_cell_empty_and_a_lazy_value_made() {
+    use std::time::Duration;
+    const MOMENT: Duration = Duration::from_millis(2);
+    static LAZY: LazyLock<i32> = LazyLock::new(|| {
+        thread::sleep(4 * MOMENT);
+        7
+    });
+    run(|| {
+        let (cell, once) = (OnceLock::new(), Once::new());
+        let limited = cosocket::time::timeout(MOMENT, || {
+            cell.get_or_init(|| {
+                thread::park();
+                1
+            });
+        });
+        assert!(limited.is_err());
+        assert_eq!(cell.get_or_init(|| 2), &2);
+        cosocket::time::timeout(MOMENT, || once.call_once(thread::park)).unwrap_err();
+        once.call_once(|| ());
+        let _ = cosocket::time::timeout(MOMENT, || assert_eq!(*LAZY, 7));
+        assert_eq!(LazyLock::get(&LAZY), Some(&7));
+    });
+}

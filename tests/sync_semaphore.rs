@@ -255,3 +255,17 @@ fn a_storm_conserves_the_permits() {
     assert_eq!(out.load(Ordering::SeqCst), 0);
     assert!(semaphore.try_acquire_many(PERMITS as u32).is_ok(), "and nobody is in the queue");
 }
+
+/// A time limit around a wait is no timeout of the wait: it unwinds to where it was set.
+#[test]
+fn a_time_limit_ends_a_wait_and_nothing_is_lost() {
+    run(|| {
+        let semaphore = Semaphore::new(1);
+        let held = semaphore.acquire().unwrap();
+        let limited = cosocket::time::timeout(MOMENT, || semaphore.acquire_many(1).map(drop));
+        assert!(limited.is_err());
+        drop(held);
+        assert_eq!(semaphore.available_permits(), 1);
+        assert!(semaphore.try_acquire().is_ok());
+    });
+}

@@ -154,8 +154,9 @@ impl CancelToken {
         self.node.wait(Some(wait::deadline_after(timeout)))
     }
 
-    /// Spawns a coroutine that is cancelled with the token: at once, if that was cancelled before.
-    /// In all else it is one of [`thread::spawn`](crate::thread::spawn).
+    /// Spawns a coroutine that is cancelled with the token. If that was cancelled before, it does
+    /// not start, or comes to its first wait. In all else it is one of
+    /// [`thread::spawn`](crate::thread::spawn).
     ///
     /// # Panics
     ///
@@ -209,6 +210,9 @@ impl CancelToken {
         F: FnOnce() -> T + Send,
         T: Send,
     {
+        if self.is_cancelled() {
+            return Err(Cancelled);
+        }
         let options = Options { place: Place::Here, ..Options::new() };
         let result = thread::scope(|scope| {
             let handle = scope.spawn_with(options, f).expect("failed to spawn coroutine");

@@ -2,11 +2,12 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What must hold for the types; that this compiles is the check. `F` of a `LazyLock` must be
-/// `Send`, and `T` both, for the whole to be shared.
+/// What must hold for the types; that this compiles is the check.
 pub fn traits() {
-    fn shareable<T: Send + Sync + std::panic::UnwindSafe + Debug>() {}
+    fn shareable<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug + 'static>() {}
     shareable::<sync::Barrier>();
     shareable::<sync::BarrierWaitResult>();
     shareable::<sync::Once>();
@@ -25,12 +26,12 @@ pub fn traits() {
 }
 
 fn panics(f: impl FnOnce()) -> bool {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_err()
+    catch_unwind(AssertUnwindSafe(f)).is_err()
 }
 
 /// A panic without the hook's noise.
 fn panic_quietly() -> ! {
-    std::panic::resume_unwind(Box::new("by hand"))
+    resume_unwind(Box::new("by hand"))
 }
 
 pub fn barriers() -> io::Result<()> {
@@ -39,13 +40,13 @@ pub fn barriers() -> io::Result<()> {
     assert!(result.is_leader() && BARRIER.wait().is_leader());
     assert!(sync::Barrier::new(0).wait().is_leader());
     let barrier = sync::Barrier::new(4);
-    let leaders = std::sync::atomic::AtomicUsize::new(0);
+    let leaders = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..10 {
                     let led = usize::from(barrier.wait().is_leader());
-                    leaders.fetch_add(led, std::sync::atomic::Ordering::Relaxed);
+                    leaders.fetch_add(led, Ordering::Relaxed);
                 }
             });
         }
@@ -153,6 +154,7 @@ pub fn lazy_locks() -> io::Result<()> {
     Ok(())
 }
 
+/// The shape of `{:?}`, before and after.
 pub fn debug() -> Vec<String> {
     let (barrier, once) = (sync::Barrier::new(1), sync::Once::new());
     let (empty, full) = (sync::OnceLock::<i32>::new(), sync::OnceLock::from(1));
