@@ -36,8 +36,11 @@
 //!
 //! * [`thread`]: [`spawn`], `scope`, `sleep`, `park`, `join`, and
 //!   [`cancel`](thread::JoinHandle::cancel), which `std` does not have.
+//! * [`time`]: [`timeout`](time::timeout) bounds everything that waits inside a closure.
 //! * [`net`]: [`TcpListener`](net::TcpListener), [`TcpStream`](net::TcpStream),
-//!   [`ToSocketAddrs`](net::ToSocketAddrs).
+//!   [`UdpSocket`](net::UdpSocket), [`ToSocketAddrs`](net::ToSocketAddrs), and
+//!   [`TcpBuilder`](net::TcpBuilder) for what is set before `bind`.
+//! * [`os::unix::net`]: Unix sockets, with the peer's credentials and descriptors passed.
 //! * [`run`], [`Runtime`] and [`Builder`]: runtimes with an end, and with settings of their own.
 //!   Without one, the first `spawn` from a plain thread starts a global runtime.
 //! * [`unblock`] for calls that block and have no other form: files, C libraries, computations.
@@ -69,6 +72,7 @@
 //!
 //! None is on by default.
 //!
+//! * `futures`: `futures::block_on`, and sockets for async crates.
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
 
@@ -146,6 +150,10 @@ mod wait;
 #[allow(unsafe_code)]
 mod worker;
 
+#[cfg(feature = "futures")]
+#[cfg_attr(docsrs, doc(cfg(feature = "futures")))]
+#[allow(unsafe_code)]
+pub mod futures;
 pub mod guide;
 #[allow(unsafe_code)]
 pub mod io;

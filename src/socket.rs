@@ -35,6 +35,12 @@ macro_rules! socket_methods {
                 ::socket2::SockRef::from(&self.io)
             }
         }
+
+        impl $crate::io_handle::AsIoHandle for $socket {
+            fn as_io_handle(&self) -> &$crate::io_handle::IoHandle {
+                &self.io
+            }
+        }
     };
 }
 

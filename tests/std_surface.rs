@@ -25,6 +25,11 @@ mod of_std {
         include!("std_surface/locks.rs");
     }
 
+    pub mod once {
+        use super::{sync, thread};
+        include!("std_surface/once.rs");
+    }
+
     pub mod children {
         use std::{io, process};
 
@@ -53,6 +58,11 @@ mod of_cosocket {
         include!("std_surface/locks.rs");
     }
 
+    pub mod once {
+        use super::{sync, thread};
+        include!("std_surface/once.rs");
+    }
+
     pub mod children {
         use cosocket::{io, process};
 
@@ -78,6 +88,7 @@ programs!(program: channels, sync_channels);
 programs!(sockets: udp_options, udp_io, udp_empty, udp_errors, udp_refusal, socket_conversions);
 programs!(sockets: unix_streams, unix_listeners, unix_addresses, unix_datagrams);
 programs!(locks: mutexes, read_write_locks, condition_variables);
+programs!(once: barriers, onces, once_locks, lazy_locks);
 programs!(children: pipes, processes);
 
 #[test]
@@ -85,11 +96,13 @@ fn types_have_the_traits_of_stds() {
     of_std::program::traits();
     of_std::sockets::traits();
     of_std::locks::traits();
+    of_std::once::traits();
     of_std::children::traits();
     of_cosocket::children::traits();
     of_cosocket::program::traits();
     of_cosocket::sockets::traits();
     of_cosocket::locks::traits();
+    of_cosocket::once::traits();
 }
 
 #[test]
@@ -103,6 +116,13 @@ fn debug_output_has_the_shape_of_stds() {
     let expected = of_std::locks::debug().unwrap();
     assert_eq!(of_cosocket::locks::debug().unwrap(), expected);
     assert_eq!(cosocket::run(of_cosocket::locks::debug).unwrap(), expected);
+}
+
+#[test]
+fn debug_output_of_what_initialises_once_has_the_shape_of_stds() {
+    let expected = of_std::once::debug();
+    assert_eq!(of_cosocket::once::debug(), expected);
+    assert_eq!(cosocket::run(of_cosocket::once::debug), expected);
 }
 
 #[test]
