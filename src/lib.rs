@@ -44,6 +44,8 @@
 //! * [`run`], [`Runtime`] and [`Builder`]: runtimes with an end, and with settings of their own.
 //!   Without one, the first `spawn` from a plain thread starts a global runtime.
 //! * [`unblock`] for calls that block and have no other form: files, C libraries, computations.
+//! * [`io`], [`process`], [`os::wait`]: pipes, standard input and output, children, and any
+//!   descriptor of somebody else's.
 //! * [`signal::ctrl_c`] waits for Ctrl-C; [`coroutine_local!`] is `thread_local!` for coroutines;
 //!   [`shield`] holds a cancel back; [`Runtime::metrics`] counts.
 //!

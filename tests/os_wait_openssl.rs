@@ -87,6 +87,7 @@ unsafe extern "C" fn server_key(
     KEY.len() as c_uint
 }
 
+#[allow(clippy::missing_transmute_annotations, reason = "the fields have the types")]
 fn open() -> Option<OpenSsl> {
     // SAFETY: a library that is safe to load.
     let library = unsafe { libc::dlopen(c"libssl.so.3".as_ptr(), libc::RTLD_NOW) };

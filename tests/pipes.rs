@@ -112,7 +112,8 @@ fn a_cancelled_read_leaves_the_bytes_and_a_cancelled_write_writes_none() {
     });
 }
 
-/// Writers and readers are cancelled at random: what those report who were not is what went through.
+/// Writers and readers are cancelled at random: what those report who were not is what went
+/// through.
 #[test]
 fn no_byte_is_lost_or_made_up_when_cancels_race_with_transfers() {
     let rounds = if is_quick() { 50 } else { 600 };

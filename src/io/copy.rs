@@ -85,8 +85,8 @@ impl From<CopyError> for io::Error {
 ///
 /// The end of one stream is passed on: when a read of it returns 0, the write half of the other is
 /// shut down, and the other direction goes on. Each direction is a coroutine of its own, with a
-/// buffer of 16 KiB: what a slow reader does not take is not read. On a plain thread they run in the
-/// global runtime while the thread waits.
+/// buffer of 16 KiB: what a slow reader does not take is not read. On a plain thread they run in
+/// the global runtime while the thread waits.
 ///
 /// # Errors
 ///

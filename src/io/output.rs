@@ -161,9 +161,9 @@ macro_rules! output {
         ///
         /// # Waiting
         ///
-        /// In a coroutine, a write waits for a thread of the blocking pool. A write that is cut short
-        /// by a cancel or a timeout is not taken back: its bytes are written, once, and before those
-        /// of the next write. On a plain thread the thread writes.
+        /// In a coroutine, a write waits for a thread of the blocking pool. A write that is cut
+        /// short by a cancel or a timeout is not taken back: its bytes are written, once, and
+        /// before those of the next write. On a plain thread the thread writes.
         ///
         /// # Errors
         ///
@@ -191,8 +191,8 @@ macro_rules! output {
                 }
             }
 
-            /// Whether it is a terminal. (A method of ours, since [`io::IsTerminal`] is for std's own
-            /// types.)
+            /// Whether it is a terminal. (A method of ours, since [`io::IsTerminal`] is for std's
+            /// own types.)
             pub fn is_terminal(&self) -> bool {
                 io::IsTerminal::is_terminal(&self.as_fd())
             }

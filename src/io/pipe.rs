@@ -42,8 +42,8 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 ///
 /// # Waiting
 ///
-/// A coroutine is suspended, a plain thread blocks. A cancel unwinds out of the call, and leaves the
-/// bytes in the pipe for the next reader.
+/// A coroutine is suspended, a plain thread blocks. A cancel unwinds out of the call, and leaves
+/// the bytes in the pipe for the next reader.
 ///
 /// # The descriptor's mode
 ///
@@ -67,8 +67,8 @@ pub struct PipeReader {
 ///
 /// # Waiting
 ///
-/// As for [`PipeReader`]. After a cancel nothing of the call's bytes is in the pipe; a call that has
-/// written some returns how many.
+/// As for [`PipeReader`]. After a cancel nothing of the call's bytes is in the pipe; a call that
+/// has written some returns how many.
 pub struct PipeWriter {
     io: IoHandle,
 }

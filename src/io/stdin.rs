@@ -85,8 +85,8 @@ impl Stdin {
         }
     }
 
-    /// Reads a line, with its end, and appends it to `line`. Returns how many bytes it has; 0 at the
-    /// end of the input.
+    /// Reads a line, with its end, and appends it to `line`. Returns how many bytes it has; 0 at
+    /// the end of the input.
     ///
     /// # Errors
     ///
@@ -101,7 +101,8 @@ impl Stdin {
         self.lock().lines()
     }
 
-    /// Whether it is a terminal. (A method of ours, since [`io::IsTerminal`] is for std's own types.)
+    /// Whether it is a terminal. (A method of ours, since [`io::IsTerminal`] is for std's own
+    /// types.)
     pub fn is_terminal(&self) -> bool {
         io::IsTerminal::is_terminal(&io::stdin())
     }

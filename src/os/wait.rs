@@ -122,11 +122,11 @@ fn names(bits: i16) -> String {
 
 /// Waits until a descriptor is ready, for at most `timeout`, and says for what.
 ///
-/// This is how a C library that can work without blocking waits here: call it, and when it says that
-/// it would have to read or write first, wait for that and call it again. Any descriptor that
-/// `poll(2)` takes will do; a regular file is always ready. The descriptor's mode does not matter and
-/// is not changed. When this returns nothing of it remains: the descriptor may be closed at once.
-/// Any number of coroutines and threads may wait for the same one.
+/// This is how a C library that can work without blocking waits here: call it, and when it says
+/// that it would have to read or write first, wait for that and call it again. Any descriptor that
+/// `poll(2)` takes will do; a regular file is always ready. The descriptor's mode does not matter
+/// and is not changed. When this returns nothing of it remains: the descriptor may be closed at
+/// once. Any number of coroutines and threads may wait for the same one.
 ///
 /// A coroutine is suspended, a plain thread blocks. `None` waits for ever, zero just has a look.
 ///

@@ -137,8 +137,8 @@ impl Command {
     ///
     /// # Cancel
     ///
-    /// The child is not killed, as in std, but left alone: it runs on, its outputs closed. When it has
-    /// ended, it is reaped as the next child is spawned.
+    /// The child is not killed, as in std, but left alone: it runs on, its outputs closed. When it
+    /// has ended, it is reaped as the next child is spawned.
     pub fn output(&mut self) -> io::Result<Output> {
         let child = self.start(Stdio::null, Stdio::piped)?;
         Fosterling::of(child).child().collect_output()

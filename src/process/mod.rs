@@ -12,11 +12,11 @@
 //!
 //! [`Command::spawn`] itself blocks its worker while the child is started, until it has called
 //! `exec`: 0.1 ms where the C library's `posix_spawn` does it, whatever the size of this process.
-//! A `pre_exec` closure, `uid`, `gid` and the like take `fork`, which copies page tables: 0.2 ms in a
-//! small process, 20 ms in one that holds 500 MB. It is not moved to the blocking pool, because
-//! children may depend on the thread that starts them (`PR_SET_PDEATHSIG` kills them when it ends,
-//! as an idle thread of the pool does) and inherit its settings. Where that does not matter and
-//! the time does, [`unblock`](crate::unblock) takes a [`Command`].
+//! A `pre_exec` closure, `uid`, `gid` and the like take `fork`, which copies page tables: 0.2 ms
+//! in a small process, 20 ms in one that holds 500 MB. It is not moved to the blocking pool,
+//! because children may depend on the thread that starts them (`PR_SET_PDEATHSIG` kills them when
+//! it ends, as an idle thread of the pool does) and inherit its settings. Where that does not
+//! matter and the time does, [`unblock`](crate::unblock) takes a [`Command`].
 //!
 //! # Errors
 //!

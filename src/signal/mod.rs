@@ -2,10 +2,10 @@
 //!
 //! [`ctrl_c`] waits for one SIGINT; [`Signals`] is a stream of several, of which none is lost.
 //!
-//! Handlers do little here: ours counts the signal and rings those who wait, who then go on in their
-//! coroutines and threads, where everything is allowed. It is installed when a signal is first asked
-//! for, calls the handler that was there before, and stays for the rest of the process; from then
-//! on the signal does not end, or stop, the program by itself.
+//! Handlers do little here: ours counts the signal and rings those who wait, who then go on in
+//! their coroutines and threads, where everything is allowed. It is installed when a signal is
+//! first asked for, calls the handler that was there before, and stays for the rest of the
+//! process; from then on the signal does not end, or stop, the program by itself.
 
 mod event;
 mod handler;
