@@ -26,7 +26,6 @@ mod message;
 mod mode;
 mod pauses;
 mod plain;
-#[allow(dead_code, reason = "for select and futures")]
 pub(crate) mod poll_arm;
 
 use std::cell::OnceCell;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use libc::{POLLHUP, POLLIN, POLLOUT};
 
 use super::*;
+use crate::clock::{self, Nanos};
 use crate::thread;
 
 type Arm<'a> = PollArm<&'a IoHandle>;
