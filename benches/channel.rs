@@ -212,7 +212,7 @@ fn four_by_four(criterion: &mut Criterion) {
                     cosocket::spawn(move || receiver.iter().map(drop).count())
                 };
                 let receivers: Vec<_> = vec![receiver; 4].into_iter().map(spawn).collect();
-                receivers.into_iter().for_each(|receiver| drop(receiver.join().unwrap()));
+                receivers.into_iter().for_each(|receiver| _ = receiver.join().unwrap());
             });
             start.elapsed()
         });

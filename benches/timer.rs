@@ -1,7 +1,8 @@
 //! The timer wheel beside a sorted map, a heap and tokio's, in one run: `cargo bench --bench timer`.
 //!
 //! `arm_cancel` is the life of a timeout that does not fire: armed and disarmed while so many
-//! others stay armed. `fire` arms timers and lets the clock run until all have fired, cascades
+//! others stay armed. `timeout` is the same as a user sees it: a limit around a call that yields
+//! once, beside the bare yield. `fire` arms timers and lets the clock run until all have fired, cascades
 //! and all. `create` is a worker's start. Deadlines are spread evenly over 60 s.
 
 #![allow(unsafe_code, missing_docs)]
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cosocket::internals::{Timer, Wheel};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -28,7 +29,7 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .sample_size(20);
-    targets = arm_cancel, fire, create
+    targets = arm_cancel, timeout, fire, create
 }
 criterion_main!(benches);
 
@@ -40,6 +41,55 @@ fn arm_cancel(criterion: &mut Criterion) {
         bench_arm_cancel::<Heap>(&mut group, armed);
         bench_tokio_sleep(&mut group, armed);
     }
+}
+
+fn timeout(criterion: &mut Criterion) {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let mut group = criterion.benchmark_group("timeout");
+    let cosocket = cosocket::Builder::new().workers(1).build().expect("a runtime");
+    let ours = |rounds: u64, round: fn()| {
+        cosocket.run(|| {
+            let start = Instant::now();
+            (0..rounds).for_each(|_| round());
+            start.elapsed()
+        })
+    };
+    group.bench_function("cosocket, empty", |bencher| {
+        bencher
+            .iter_custom(|rounds| ours(rounds, || cosocket::time::timeout(LIMIT, || ()).unwrap()));
+    });
+    group.bench_function("cosocket, yield", |bencher| {
+        let round = || cosocket::time::timeout(LIMIT, cosocket::thread::yield_now).unwrap();
+        bencher.iter_custom(|rounds| ours(rounds, round));
+    });
+    group.bench_function("cosocket, bare yield", |bencher| {
+        bencher.iter_custom(|rounds| ours(rounds, cosocket::thread::yield_now));
+    });
+    let tokio =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    group.bench_function("tokio, empty", |bencher| {
+        bencher.iter_custom(|rounds| {
+            tokio.block_on(async {
+                let start = Instant::now();
+                for _ in 0..rounds {
+                    tokio::time::timeout(LIMIT, async {}).await.unwrap();
+                }
+                start.elapsed()
+            })
+        });
+    });
+    group.bench_function("tokio, yield", |bencher| {
+        bencher.iter_custom(|rounds| {
+            tokio.block_on(async {
+                let start = Instant::now();
+                for _ in 0..rounds {
+                    tokio::time::timeout(LIMIT, tokio::task::yield_now()).await.unwrap();
+                }
+                start.elapsed()
+            })
+        });
+    });
+    group.finish();
 }
 
 fn fire(criterion: &mut Criterion) {

@@ -19,6 +19,8 @@ use crate::{blocking, dump};
 /// How many workers sleep with nothing left that could wake them.
 pub(crate) struct Silence {
     workers: AtomicUsize,
+    /// How often a worker has come out of that.
+    wakes: AtomicUsize,
     reported: AtomicBool,
     /// Threads blocked in `Runtime::run`; they wake nobody.
     callers: AtomicUsize,
@@ -31,6 +33,7 @@ impl Silence {
     pub(crate) fn new(abort: bool) -> Silence {
         Silence {
             workers: AtomicUsize::new(0),
+            wakes: AtomicUsize::new(0),
             reported: AtomicBool::new(false),
             callers: AtomicUsize::new(0),
             placing: AtomicUsize::new(0),
@@ -69,6 +72,7 @@ impl Shared {
     /// A worker found nothing to do and nothing that could end by itself. If that holds for all
     /// of them while coroutines live, those wait for each other: say so, once.
     pub(crate) fn fell_silent(&self) {
+        let wakes = self.silence.wakes.load(Ordering::SeqCst);
         let silent = self.silence.workers.fetch_add(1, Ordering::SeqCst) + 1;
         if silent < self.seats.len() || self.is_empty() || blocking::is_busy() {
             return;
@@ -80,7 +84,9 @@ impl Shared {
         }
         // Ours too: another worker may have rung us before it fell silent itself.
         let all_sleep = self.seats.iter().all(|seat| seat.mailbox.is_asleep());
-        if !all_sleep || self.silence.reported.swap(true, Ordering::SeqCst) {
+        // What was counted first may be over: then a worker was awake meanwhile, and looks itself.
+        let all_slept = all_sleep && self.silence.wakes.load(Ordering::SeqCst) == wakes;
+        if !all_slept || self.silence.reported.swap(true, Ordering::SeqCst) {
             return;
         }
         let ours = self.seats.len() + self.silence.callers.load(Ordering::SeqCst);
@@ -98,6 +104,7 @@ impl Shared {
     }
 
     pub(crate) fn woke_up(&self) {
+        self.silence.wakes.fetch_add(1, Ordering::SeqCst);
         self.silence.workers.fetch_sub(1, Ordering::SeqCst);
     }
 

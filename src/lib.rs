@@ -36,6 +36,7 @@
 //!
 //! * [`thread`]: [`spawn`], `scope`, `sleep`, `park`, `join`, and
 //!   [`cancel`](thread::JoinHandle::cancel), which `std` does not have.
+//! * [`time`]: [`timeout`](time::timeout) bounds everything that waits inside a closure.
 //! * [`net`]: [`TcpListener`](net::TcpListener), [`TcpStream`](net::TcpStream),
 //!   [`ToSocketAddrs`](net::ToSocketAddrs).
 //! * [`run`], [`Runtime`] and [`Builder`]: runtimes with an end, and with settings of their own.

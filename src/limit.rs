@@ -30,6 +30,7 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::{self, NEVER, Nanos};
 use crate::coroutine::{Coroutine, Stage};
@@ -44,10 +45,19 @@ pub(crate) struct Limit {
     at: Nanos,
     outer: Cell<*const Limit>,
     passed: Cell<bool>,
-    /// It is the deadline of one wait, and ends no other.
-    is_of_wait: bool,
+    kind: Kind,
     /// How many shields stood when it began: those hold it back from nothing.
     shields: Cell<u16>,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// The deadline of one wait: it ends no other.
+    Wait,
+    Timeout,
+    /// The body of a scope, which is over when the flag is set: by any thread, so the clock says
+    /// nothing about it.
+    Scope(*const AtomicBool),
 }
 
 /// What a plain thread has in place of a control block.
@@ -62,7 +72,7 @@ thread_local! {
 
 /// Runs `f`, with every wait in it bounded by `at`; it is `now`.
 pub(crate) fn bounded<T>(now: Nanos, at: Nanos, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
-    let limit = Limit::new(at, false);
+    let limit = Limit::new(at, Kind::Timeout);
     let entered = Entered::new(&limit, now);
     let result = unwind::catch(f);
     let has_passed = entered.has_passed();
@@ -75,13 +85,21 @@ pub(crate) fn bounded<T>(now: Nanos, at: Nanos, f: impl FnOnce() -> T) -> Result
     }
 }
 
+/// Runs `f`, every wait of which unwinds with [`crate::Cancelled`] once `flag` is set. Who sets it
+/// also sets `ELAPSED` for the coroutine, and is done with that before the caller returns.
+pub(crate) fn until_flag<T>(flag: &AtomicBool, f: impl FnOnce() -> T) -> T {
+    let limit = Limit::new(NEVER, Kind::Scope(flag));
+    let _entered = Entered::new(&limit, 0);
+    f()
+}
+
 impl Limit {
-    fn new(at: Nanos, is_of_wait: bool) -> Limit {
+    fn new(at: Nanos, kind: Kind) -> Limit {
         Limit {
             at,
             outer: Cell::new(ptr::null()),
             passed: Cell::new(false),
-            is_of_wait,
+            kind,
             shields: Cell::new(0),
         }
     }
@@ -94,7 +112,7 @@ impl Limit {
         at: Nanos,
         wait: impl FnOnce(),
     ) -> bool {
-        let limit = Limit::new(at, true);
+        let limit = Limit::new(at, Kind::Wait);
         limit.outer.set(me.limits.replace(&limit));
         worker.arm(me, at);
         wait();
@@ -118,10 +136,10 @@ impl<'a> Entered<'a> {
                 let me = worker.current();
                 limit.shields.set(me.shield.get());
                 limit.outer.set(me.limits.replace(limit));
-                if limit.at > now {
-                    worker.arm(me, limit.at);
-                } else {
-                    limit.pass(me);
+                match limit.at {
+                    NEVER => {}
+                    at if at > now => worker.arm(me, at),
+                    _ => limit.pass(me),
                 }
                 Some(me)
             }
@@ -138,8 +156,8 @@ impl<'a> Entered<'a> {
 
     fn has_passed(&self) -> bool {
         match self.block {
-            Some(_) => self.limit.passed.get(),
-            None => self.limit.at <= clock::now(),
+            Some(_) => self.limit.has_passed(),
+            None => self.limit.has_passed_at(clock::now()),
         }
     }
 }
@@ -151,16 +169,38 @@ impl Drop for Entered<'_> {
             return THREAD.with(|thread| thread.limits.set(outer));
         };
         block.limits.set(outer);
-        if self.limit.passed.get() && !chain(outer).any(|limit| limit.passed.get()) {
+        if self.limit.has_passed() && !chain(outer).any(Limit::has_passed) {
             block.signals.clear_elapsed();
         }
     }
 }
 
 impl Limit {
+    /// A coroutine's; its worker keeps the time.
+    fn has_passed(&self) -> bool {
+        match self.kind {
+            // SAFETY: the flag is outside of the frame that the limit is in force for.
+            Kind::Scope(flag) => unsafe { &*flag }.load(Ordering::Acquire),
+            Kind::Wait | Kind::Timeout => self.passed.get(),
+        }
+    }
+
+    /// A plain thread's.
+    fn has_passed_at(&self, now: Nanos) -> bool {
+        self.at <= now || self.has_passed()
+    }
+
     /// Whether it ends such a wait, once it has passed, inside of so many shields.
     fn may_cut(&self, is_io: bool, shields: u16) -> bool {
-        is_io || (cfg!(panic = "unwind") && self.shields.get() == shields)
+        let by_error = is_io && matches!(self.kind, Kind::Timeout);
+        by_error || (cfg!(panic = "unwind") && self.shields.get() == shields)
+    }
+
+    fn interruption(&self) -> Interruption {
+        match self.kind {
+            Kind::Scope(_) => Interruption::Failed,
+            Kind::Wait | Kind::Timeout => Interruption::Elapsed,
+        }
     }
 
     fn pass(&self, block: &Coroutine) {
@@ -191,7 +231,7 @@ pub(crate) fn pass_all(block: &Coroutine, now: Nanos) -> (bool, Nanos) {
         }
         if limit.at > now {
             next = next.min(limit.at);
-        } else if !limit.is_of_wait {
+        } else if matches!(limit.kind, Kind::Timeout) {
             limit.pass(block);
             wake = true;
         } else if block.stage.get() == Stage::Suspended {
@@ -206,6 +246,9 @@ pub(crate) fn pass_all(block: &Coroutine, now: Nanos) -> (bool, Nanos) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interruption {
     Cancel,
+    /// The scope has failed.
+    Failed,
+    /// A timeout has passed.
     Elapsed,
 }
 
@@ -221,18 +264,29 @@ pub(crate) fn interruption(me: &Coroutine, is_io: bool) -> Option<Interruption> 
     if shields == 0 && me.signals.is_cancelled() {
         return Some(Interruption::Cancel);
     }
-    let cuts = |limit: &Limit| limit.passed.get() && limit.may_cut(is_io, shields);
-    chain(me.limits.get()).any(cuts).then_some(Interruption::Elapsed)
+    let cuts = |limit: &&Limit| limit.has_passed() && limit.may_cut(is_io, shields);
+    chain(me.limits.get()).find(cuts).map(Limit::interruption)
 }
 
 /// On a plain thread: when the first of the limits passes that may end a wait, of I/O or not.
 #[cold]
 pub(crate) fn of_thread(is_io: bool) -> Option<Nanos> {
+    let ends = |limit: &Limit| if limit.has_passed() { 0 } else { limit.at };
+    cutting_thread(is_io).map(ends).min()
+}
+
+/// On a plain thread: what ends its waits now. There is no cancel.
+#[cold]
+pub(crate) fn interruption_of_thread(is_io: bool) -> Option<Interruption> {
+    let now = clock::now();
+    cutting_thread(is_io).find(|limit| limit.has_passed_at(now)).map(Limit::interruption)
+}
+
+fn cutting_thread<'a>(is_io: bool) -> impl Iterator<Item = &'a Limit> {
     let (innermost, shields) = THREAD.with(|thread| (thread.limits.get(), thread.shields.get()));
-    if innermost.is_null() || (!is_io && std::thread::panicking()) {
-        return None;
-    }
-    chain(innermost).filter(|limit| limit.may_cut(is_io, shields)).map(|limit| limit.at).min()
+    let cuts_none = innermost.is_null() || (!is_io && std::thread::panicking());
+    let innermost = if cuts_none { ptr::null() } else { innermost };
+    chain(innermost).filter(move |limit| limit.may_cut(is_io, shields))
 }
 
 /// Counts the shields of the calling thread, a plain one, up or down.

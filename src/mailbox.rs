@@ -58,11 +58,11 @@ pub(crate) const UNPARKED: u32 = 1 << 3;
 pub(crate) const UNSTARTED: u32 = 1 << 4;
 /// The coroutine is over, and the block free or about to be.
 pub(crate) const FINISHED: u32 = 1 << 5;
-/// A limit that encloses what the coroutine does has passed (see [`crate::limit`]). The owner's
-/// alone; here because whoever looks for a cancel looks for this too.
+/// A limit that encloses what the coroutine does has passed (see [`crate::limit`]), says its worker;
+/// or its scope has failed, says another. The owner clears it.
 pub(crate) const ELAPSED: u32 = 1 << 6;
 
-const SENT: u32 = WOKEN | CANCELLED | UNPARKED;
+const SENT: u32 = WOKEN | CANCELLED | UNPARKED | ELAPSED;
 const GENERATION_SHIFT: u32 = 32;
 
 /// The part of a control block that other threads may touch.
@@ -134,7 +134,7 @@ impl Signals {
         generation_of(self.state.load(Ordering::Relaxed))
     }
 
-    /// Sets some of `WOKEN`, `CANCELLED` and `UNPARKED`, from any thread.
+    /// Sets some of `WOKEN`, `CANCELLED`, `UNPARKED` and `ELAPSED`, from any thread.
     pub(crate) fn signal(&self, generation: u32, bits: u32) -> Outcome {
         debug_assert_eq!(bits & !SENT, 0, "not for others to set");
         let mut outcome = Outcome::Stale;

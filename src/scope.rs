@@ -1,5 +1,7 @@
 //! `std::thread::scope`: coroutines that borrow, and are over when the scope is.
 
+mod fallible;
+
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -14,6 +16,8 @@ use crate::shared::Options;
 use crate::thread::{Handle, Thread};
 use crate::unwind;
 use crate::wait::{self, Reason, WaitSlot};
+
+pub use self::fallible::{TryScope, try_scope};
 
 /// Runs `f` with a [`Scope`] in which it can spawn coroutines that borrow from outside, and
 /// returns when all of them are over. `f` itself runs right here: in the calling coroutine, or on
@@ -45,34 +49,16 @@ pub fn scope<'env, F, T>(f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
-    let scope = Scope {
-        data: Arc::new(ScopeData {
-            running: AtomicUsize::new(0),
-            panicked: AtomicBool::new(false),
-            owner: WaitSlot::new(),
-            children: Mutex::default(),
-        }),
-        _scope: PhantomData,
-        _env: PhantomData,
-    };
+    let scope = Scope::new();
     // Caught, so that the wait below is an ordinary one and not one in mid-unwind.
     let result = unwind::catch(|| f(&scope));
     if result.is_err() {
-        scope.data.cancel_all();
+        scope.cancel_all();
     }
-    let is_cut = !scope.data.wait_empty(false);
-    if is_cut {
-        scope.data.cancel_all();
-        scope.data.wait_empty(true);
-    }
+    let is_cut = scope.data.wait_for_all();
     match result {
         Err(payload) => unwind::unwind(payload),
-        Ok(_) if scope.data.panicked.load(Ordering::Relaxed) => {
-            panic!("a scoped coroutine panicked")
-        }
-        // What the coroutines were to do for `f` is not done.
-        Ok(_) if is_cut && wait::is_elapsed() => wait::raise_cancelled(),
-        Ok(value) => value,
+        Ok(value) => scope.data.conclude(value, is_cut),
     }
 }
 
@@ -102,6 +88,28 @@ impl ScopeData {
     fn wait_empty(&self, shielded: bool) -> bool {
         let empty = || self.running.load(Ordering::Acquire) == 0;
         self.owner.wait(empty, Reason::SCOPE, shielded)
+    }
+
+    /// Waits until all are over. Cancels them, and returns true, if that is cut.
+    fn wait_for_all(&self) -> bool {
+        let is_cut = !self.wait_empty(false);
+        if is_cut {
+            self.cancel_all();
+            self.wait_empty(true);
+        }
+        is_cut
+    }
+
+    /// What comes of a scope whose body has returned `value`.
+    fn conclude<T>(&self, value: T, is_cut: bool) -> T {
+        if self.panicked.load(Ordering::Relaxed) {
+            panic!("a scoped coroutine panicked");
+        }
+        if is_cut && wait::is_elapsed() {
+            // What the coroutines were to do for the body is not done.
+            wait::raise_cancelled();
+        }
+        value
     }
 
     fn cancel_all(&self) {
@@ -143,6 +151,38 @@ impl Drop for Membership {
 }
 
 impl<'scope, 'env> Scope<'scope, 'env> {
+    fn new() -> Scope<'scope, 'env> {
+        Scope {
+            data: Arc::new(ScopeData {
+                running: AtomicUsize::new(0),
+                panicked: AtomicBool::new(false),
+                owner: WaitSlot::new(),
+                children: Mutex::default(),
+            }),
+            _scope: PhantomData,
+            _env: PhantomData,
+        }
+    }
+
+    /// Cancels all coroutines of the scope, and those that are spawned in it from now on.
+    ///
+    /// They unwind at their waits, as by [`JoinHandle::cancel`](crate::thread::JoinHandle::cancel).
+    /// The caller is not cancelled, unless it is one of them. [`try_scope`] does this by itself
+    /// when one fails.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cosocket::thread;
+    ///
+    /// thread::scope(|scope| {
+    ///     scope.spawn(|| thread::sleep(Duration::from_secs(3600)));
+    ///     scope.cancel_all();
+    /// });
+    /// ```
+    pub fn cancel_all(&self) {
+        self.data.cancel_all();
+    }
+
     /// Spawns a coroutine that may borrow what lives longer than the scope.
     ///
     /// # Panics

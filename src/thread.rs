@@ -16,9 +16,9 @@ pub use std::thread::{Result, available_parallelism, panicking};
 
 pub use self::waits::{park, park_timeout, shield, sleep, sleep_until, yield_now};
 pub use crate::local::{AccessError, LocalKey};
-pub use crate::scope::{Scope, ScopedJoinHandle, scope};
+pub use crate::scope::{Scope, ScopedJoinHandle, TryScope, scope, try_scope};
 
-use crate::coroutine::{Outcome, Spawned, detach, drop_quietly};
+use crate::coroutine::{Kept, Outcome, Spawned, detach, drop_quietly};
 use crate::current;
 use crate::mailbox::{CANCELLED, UNPARKED};
 use crate::runtime;
@@ -185,6 +185,20 @@ impl Builder {
         // SAFETY: as above; the packet borrows what its closure and result do.
         let packet =
             unsafe { std::mem::transmute::<Arc<dyn Outcome<T> + '_>, Arc<dyn Outcome<T>>>(packet) };
+        Ok(JoinHandle(Handle::new(packet, None)))
+    }
+
+    /// As [`Builder::spawn`]. The coroutine holds `kept` until its result is in place.
+    #[track_caller]
+    pub(crate) fn spawn_keeping<F, T, K>(self, f: F, kept: K) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+        K: Kept + Send + 'static,
+    {
+        let options = self.options(Options::new());
+        // SAFETY: nothing is borrowed, and all three are `Send`.
+        let packet = unsafe { runtime::here()?.spawn(options, f, kept) }?;
         Ok(JoinHandle(Handle::new(packet, None)))
     }
 
@@ -403,6 +417,14 @@ impl Thread {
         match &self.0 {
             Kind::Coroutine(coroutine) => ThreadId::of_coroutine(coroutine.identity().id),
             Kind::Thread(thread) => ThreadId(Number::Thread(thread.id())),
+        }
+    }
+
+    /// The coroutine's packet; `None` of a plain thread.
+    pub(crate) fn coroutine(&self) -> Option<&Arc<dyn Spawned>> {
+        match &self.0 {
+            Kind::Coroutine(coroutine) => Some(coroutine),
+            Kind::Thread(_) => None,
         }
     }
 

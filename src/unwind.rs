@@ -51,7 +51,7 @@ pub(crate) enum Cause {
 }
 
 /// Whether a payload is one with which we end waits, rather than a panic's.
-fn is_quiet(payload: &(dyn Any + Send)) -> bool {
+pub(crate) fn is_quiet(payload: &(dyn Any + Send)) -> bool {
     payload.is::<crate::Cancelled>() || payload.is::<crate::time::Elapsed>()
 }
 

@@ -57,7 +57,6 @@ pub(crate) struct Reason {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(dead_code, reason = "the locks and channels to come")]
 pub(crate) enum Kind {
     None,
     Read,
@@ -75,6 +74,7 @@ pub(crate) enum Kind {
     Permits,
     Channel,
     Select,
+    #[cfg_attr(not(feature = "futures"), expect(dead_code))]
     Future,
     Blocking,
     LookUp,
@@ -88,6 +88,9 @@ impl Reason {
     pub(crate) const JOIN: Reason = Reason::new(Kind::Join);
     pub(crate) const SCOPE: Reason = Reason::new(Kind::Scope);
     pub(crate) const LOCK: Reason = Reason::new(Kind::Lock);
+    pub(crate) const BARRIER: Reason = Reason::new(Kind::Barrier);
+    pub(crate) const ONCE: Reason = Reason::new(Kind::Once);
+    pub(crate) const PERMITS: Reason = Reason::new(Kind::Permits);
     pub(crate) const CONDITION: Reason = Reason::new(Kind::Condition);
     pub(crate) const BLOCKING: Reason = Reason::new(Kind::Blocking);
     pub(crate) const CHANNEL: Reason = Reason::new(Kind::Channel);
@@ -201,6 +204,11 @@ pub(crate) fn recent_time() -> Nanos {
     current::worker().map_or_else(clock::now, Worker::recent_time)
 }
 
+/// The deadline of a wait that is to last no longer than `timeout` from now.
+pub(crate) fn deadline_after(timeout: Duration) -> Nanos {
+    current::worker().map_or_else(|| clock::after(timeout), |worker| worker.after(timeout))
+}
+
 /// Who waits: a coroutine, or a plain thread.
 #[derive(Clone, Copy)]
 enum Party {
@@ -217,6 +225,8 @@ pub(crate) struct Waiter {
     /// What the two sides of a queue tell each other: the waiter before it is in the queue, and
     /// who chose it before it is woken.
     note: Cell<u64>,
+    /// The next one in a [`ChosenList`]; belongs to whoever chose this one.
+    next_chosen: Cell<*const Waiter>,
 }
 
 // SAFETY: always the same field, which belongs to the queue's list.
@@ -227,8 +237,8 @@ unsafe impl Node for Waiter {
     }
 }
 
-// SAFETY: the links are used under the queue's lock, and the note by one side at a time; the rest
-// is immutable or atomic.
+// SAFETY: the links are used under the queue's lock, note and `next_chosen` by one side at a time;
+// the rest is immutable or atomic.
 unsafe impl Send for Waiter {}
 // SAFETY: as above.
 unsafe impl Sync for Waiter {}
@@ -246,7 +256,13 @@ impl Waiter {
             }
             None => Party::Thread,
         };
-        Waiter { links: Links::new(), party, woken: AtomicU32::new(0), note: Cell::new(note) }
+        Waiter {
+            links: Links::new(),
+            party,
+            woken: AtomicU32::new(0),
+            note: Cell::new(note),
+            next_chosen: Cell::new(ptr::null()),
+        }
     }
 
     /// What the waker left, or what the waiter came with. For the waiter when it is woken, and for
@@ -424,19 +440,71 @@ impl WaitQueue {
     /// `Wake` means a waker chose this waiter: whatever it hands over is now the caller's, even
     /// if a timeout or a cancel came at the same time.
     pub(crate) fn wait(&self, waiter: &Waiter, reason: Reason, deadline: Option<Nanos>) -> Signal {
+        self.wait_or_leave(waiter, reason, deadline, |_| ())
+    }
+
+    /// As [`WaitQueue::wait`]. If the waiter leaves unchosen, `leave` runs before the queue is
+    /// unlocked: whoever looks into the queue finds what belongs to the waiter gone with it.
+    pub(crate) fn wait_or_leave(
+        &self,
+        waiter: &Waiter,
+        reason: Reason,
+        deadline: Option<Nanos>,
+        leave: impl FnOnce(&mut LockedQueue<'_>),
+    ) -> Signal {
         loop {
             let signal = waiter.wait(reason, deadline, false);
             if waiter.is_woken() {
                 return Signal::Wake;
             }
             if signal != Signal::Wake {
-                if self.lock().remove(waiter) {
+                let mut queue = self.lock();
+                if queue.remove(waiter) {
+                    leave(&mut queue);
                     return signal;
                 }
+                drop(queue);
                 waiter.settle();
                 return Signal::Wake;
             }
         }
+    }
+
+    /// Waits until `done` holds; false when the deadline passed before that. A cancel unwinds.
+    ///
+    /// Whoever makes `done` true calls [`WaitQueue::wake_all`] afterwards.
+    pub(crate) fn wait_until(
+        &self,
+        done: impl Fn() -> bool,
+        reason: Reason,
+        deadline: Option<Nanos>,
+    ) -> bool {
+        let _shield = Shield::where_nothing_unwinds();
+        while !done() {
+            let waiter = Waiter::new();
+            let mut queue = self.lock();
+            // Under the lock: who makes it true after this finds us when it wakes all.
+            if done() {
+                break;
+            }
+            // SAFETY: the waiter stays in this frame, and `wait` returns only when it is off the
+            // queue.
+            unsafe { queue.push(&waiter) };
+            drop(queue);
+            match self.wait(&waiter, reason, deadline) {
+                Signal::Wake => {}
+                Signal::TimedOut => return done(),
+                Signal::Cancelled if done() => break,
+                Signal::Cancelled => raise_cancelled(),
+            }
+        }
+        true
+    }
+
+    /// Wakes all who wait now.
+    pub(crate) fn wake_all(&self) {
+        let all = self.lock().take_all();
+        all.wake();
     }
 }
 
@@ -477,6 +545,15 @@ impl LockedQueue<'_> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.0.is_empty()
+    }
+
+    /// Takes all of them out; the caller wakes them after unlocking.
+    pub(crate) fn take_all(&mut self) -> ChosenList {
+        let mut all = ChosenList::new();
+        while let Some(chosen) = self.pop() {
+            all.push(chosen);
+        }
+        all
     }
 
     /// Takes the longest waiting one out; the caller wakes it after unlocking.
@@ -528,6 +605,41 @@ impl Chosen {
     pub(crate) fn wake(self) {
         // SAFETY: taking it out of the queue made us the one who wakes it.
         unsafe { Waiter::wake(self.0) };
+    }
+}
+
+/// Waiters that were taken out of a queue together, in that order; linked through themselves, for
+/// they stay in place until they are woken.
+#[must_use]
+pub(crate) struct ChosenList {
+    first: *const Waiter,
+    last: *const Waiter,
+}
+
+impl ChosenList {
+    pub(crate) fn new() -> ChosenList {
+        ChosenList { first: ptr::null(), last: ptr::null() }
+    }
+
+    pub(crate) fn push(&mut self, chosen: Chosen) {
+        if self.first.is_null() {
+            self.first = chosen.0;
+        } else {
+            // SAFETY: a chosen waiter stays in place until it is woken, and this link is ours.
+            unsafe { (*self.last).next_chosen.set(chosen.0) };
+        }
+        self.last = chosen.0;
+    }
+
+    /// Wakes them all. The queue must not be locked.
+    pub(crate) fn wake(self) {
+        let mut next = self.first;
+        while !next.is_null() {
+            let chosen = Chosen(next);
+            // SAFETY: as in `push`; it is woken only after this.
+            next = unsafe { (*next).next_chosen.get() };
+            chosen.wake();
+        }
     }
 }
 

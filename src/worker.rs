@@ -30,7 +30,7 @@ use crate::current;
 use crate::driver::arm_slot::ArmSlots;
 use crate::driver::{Driver, Wait};
 use crate::limit;
-use crate::mailbox::{self, CANCELLED, FINISHED, Mailbox, UNPARKED, WOKEN};
+use crate::mailbox::{self, CANCELLED, ELAPSED, FINISHED, Mailbox, UNPARKED, WOKEN};
 use crate::metrics::Counters;
 use crate::ready::ReadyQueue;
 use crate::registry;
@@ -458,8 +458,9 @@ pub(crate) fn signal(coroutine: &'static Coroutine, generation: u32, bits: u32) 
         if bits & UNPARKED != 0 {
             coroutine.unparked.set(true);
         }
-        if bits & CANCELLED != 0 {
-            coroutine.signals.record(CANCELLED);
+        let staying = bits & (CANCELLED | ELAPSED);
+        if staying != 0 {
+            coroutine.signals.record(staying);
         }
         worker.make_ready(coroutine);
         return;

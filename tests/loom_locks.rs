@@ -24,6 +24,8 @@ mod clock {
 
     loom::thread_local! {
         pub(crate) static NOW: Cell<Nanos> = Cell::new(EARLY);
+        /// What it was at the last look.
+        pub(crate) static RECENT: Cell<Nanos> = Cell::new(EARLY);
     }
 
     /// When they all come to wait.
@@ -73,10 +75,12 @@ mod wait {
         pub(crate) static CANCELLED: Cell<bool> = Cell::new(false);
         /// Whom this thread finds to be of its own worker: the last in the queue, or nobody.
         pub(crate) static PREFERS_LAST: Cell<bool> = Cell::new(false);
+        /// How often this thread has waited.
+        pub(crate) static WAITS: Cell<u32> = Cell::new(0);
     }
 
     pub(crate) fn recent_time() -> Nanos {
-        clock::now()
+        clock::RECENT.with(Cell::get)
     }
 
     pub(crate) struct Waiter(Arc<Node>);
@@ -135,6 +139,7 @@ mod wait {
         }
 
         pub(crate) fn wait(&self, waiter: &Waiter, _: Reason, _: Option<Nanos>) -> Signal {
+            WAITS.with(|waits| waits.set(waits.get() + 1));
             if CANCELLED.with(Cell::get) {
                 let mut queue = self.lock();
                 let before = queue.0.len();
@@ -297,6 +302,7 @@ fn join_all<T>(threads: [thread::JoinHandle<T>; 2]) {
 
 fn be_late() {
     clock::NOW.with(|now| now.set(clock::LATE));
+    clock::RECENT.with(|recent| recent.set(clock::LATE));
 }
 
 fn prefer_the_last() {
@@ -325,6 +331,23 @@ fn one_who_was_called_and_came_too_late_is_called_again() {
         }
         other.join().unwrap();
         assert_eq!(world.look(), 4);
+    });
+}
+
+/// The unlocker never looks at the clock, so it is the one who waits that must.
+#[test]
+fn one_who_has_waited_long_and_was_called_in_vain_is_so_once() {
+    check(|| {
+        let world = World::new();
+        let other = spawn(&world, |world| {
+            clock::NOW.with(|now| now.set(clock::LATE));
+            assert!(world.locked());
+            assert!(wait::WAITS.with(|waits| waits.get()) <= 2);
+        });
+        for _ in 0..4 {
+            assert!(world.locked());
+        }
+        other.join().unwrap();
     });
 }
 

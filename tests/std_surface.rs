@@ -24,6 +24,11 @@ mod of_std {
         use super::thread;
         include!("std_surface/locks.rs");
     }
+
+    pub mod once {
+        use super::{sync, thread};
+        include!("std_surface/once.rs");
+    }
 }
 
 mod of_cosocket {
@@ -46,6 +51,11 @@ mod of_cosocket {
         use super::thread;
         include!("std_surface/locks.rs");
     }
+
+    pub mod once {
+        use super::{sync, thread};
+        include!("std_surface/once.rs");
+    }
 }
 
 /// One test per function of the program: on std, on our types from a plain thread, and on our
@@ -66,15 +76,18 @@ programs!(program: channels, sync_channels);
 programs!(sockets: udp_options, udp_io, udp_empty, udp_errors, udp_refusal, socket_conversions);
 programs!(sockets: unix_streams, unix_listeners, unix_addresses, unix_datagrams);
 programs!(locks: mutexes, read_write_locks, condition_variables);
+programs!(once: barriers, onces, once_locks, lazy_locks);
 
 #[test]
 fn types_have_the_traits_of_stds() {
     of_std::program::traits();
     of_std::sockets::traits();
     of_std::locks::traits();
+    of_std::once::traits();
     of_cosocket::program::traits();
     of_cosocket::sockets::traits();
     of_cosocket::locks::traits();
+    of_cosocket::once::traits();
 }
 
 #[test]
@@ -88,6 +101,13 @@ fn debug_output_has_the_shape_of_stds() {
     let expected = of_std::locks::debug().unwrap();
     assert_eq!(of_cosocket::locks::debug().unwrap(), expected);
     assert_eq!(cosocket::run(of_cosocket::locks::debug).unwrap(), expected);
+}
+
+#[test]
+fn debug_output_of_what_initialises_once_has_the_shape_of_stds() {
+    let expected = of_std::once::debug();
+    assert_eq!(of_cosocket::once::debug(), expected);
+    assert_eq!(cosocket::run(of_cosocket::once::debug), expected);
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub fn serve(listener: &TcpListener, config: &Arc<ServerConfig>) -> io::Result<(
 }
 
 /// The handshake is made by the first `read`: here, so a slow client holds nobody up.
-fn echo(stream: TcpStream, config: Arc<ServerConfig>) -> Result<(), Box<dyn Error>> {
+pub fn echo(stream: TcpStream, config: Arc<ServerConfig>) -> Result<(), Box<dyn Error>> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut stream = StreamOwned::new(ServerConnection::new(config)?, stream);

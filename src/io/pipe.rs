@@ -157,6 +157,12 @@ macro_rules! pipe_end {
         pipe_end!($end, $std);
     };
     ($end:ident, $std:ty) => {
+        impl crate::io_handle::HasIoHandle for $end {
+            fn io_handle(&self) -> &IoHandle {
+                &self.io
+            }
+        }
+
         impl std::os::fd::AsFd for $end {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
                 self.io.as_fd()

@@ -29,6 +29,7 @@ mod plain;
 pub(crate) mod poll_arm;
 
 use std::cell::OnceCell;
+use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -53,7 +54,7 @@ use crate::worker::Worker;
 use self::claim::Claim;
 use self::mode::Mode;
 
-pub(crate) struct IoHandle {
+pub struct IoHandle {
     fd: OwnedFd,
     mode: Arc<Mode>,
     read: Half,
@@ -67,9 +68,9 @@ pub(crate) struct IoHandle {
     datagrams: bool,
 }
 
-/// A socket of ours, whichever type it has.
-pub(crate) trait AsIoHandle {
-    fn as_io_handle(&self) -> &IoHandle;
+/// What is a descriptor with its waits: a socket, an end of a pipe.
+pub trait HasIoHandle {
+    fn io_handle(&self) -> &IoHandle;
 }
 
 struct Half {
@@ -434,6 +435,12 @@ impl Drop for IoHandle {
         if Arc::strong_count(&self.mode) == 1 {
             self.mode.return_nonblocking(self.fd.as_fd());
         }
+    }
+}
+
+impl fmt::Debug for IoHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IoHandle").field("fd", &self.fd).finish_non_exhaustive()
     }
 }
 

@@ -41,6 +41,11 @@ impl Interest {
     pub const WRITE: Interest = Interest(libc::POLLOUT);
     /// Something exceptional, such as TCP's urgent data or a change of a file in `/sys`.
     pub const PRIORITY: Interest = Interest(libc::POLLPRI);
+
+    /// As `poll(2)` names them.
+    pub(crate) fn bits(self) -> i16 {
+        self.0
+    }
 }
 
 impl BitOr for Interest {
@@ -62,6 +67,14 @@ impl fmt::Debug for Interest {
 pub struct Ready(i16);
 
 impl Ready {
+    /// What `poll(2)` says.
+    pub(crate) fn of(bits: i16) -> io::Result<Ready> {
+        if bits & libc::POLLNVAL != 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        Ok(Ready(bits))
+    }
+
     /// A read would not block; it may find an error, or the end.
     pub fn is_readable(self) -> bool {
         self.0 & (libc::POLLIN | libc::POLLHUP | libc::POLLERR) != 0
@@ -147,12 +160,12 @@ fn names(bits: i16) -> String {
 pub fn wait(fd: impl AsFd, interest: Interest, timeout: Option<Duration>) -> io::Result<Ready> {
     let fd = fd.as_fd();
     let Some(worker) = current::worker() else {
-        return ready(blocking::wait_ready(fd.as_raw_fd(), interest.0, timeout)?);
+        return Ready::of(blocking::wait_ready(fd.as_raw_fd(), interest.0, timeout)?);
     };
     begin_call()?;
     match poll_blocking(fd.as_raw_fd(), interest.0, Some(0)) {
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
-        looked => return ready(looked?),
+        looked => return Ready::of(looked?),
     }
     if timeout == Some(Duration::ZERO) {
         return Err(io::ErrorKind::TimedOut.into());
@@ -162,16 +175,11 @@ pub fn wait(fd: impl AsFd, interest: Interest, timeout: Option<Duration>) -> io:
     }
     let deadline = timeout.map(|timeout| worker.after(timeout));
     match &worker.driver {
-        Driver::Uring(ring) => ready(poll_by_ring(worker, ring, fd, interest.0, deadline)?),
-        Driver::Epoll(epoll, _) => ready(Watch::of(fd)?.wait(worker, epoll, interest, deadline)?),
+        Driver::Uring(ring) => Ready::of(poll_by_ring(worker, ring, fd, interest.0, deadline)?),
+        Driver::Epoll(epoll, _) => {
+            Ready::of(Watch::of(fd)?.wait(worker, epoll, interest, deadline)?)
+        }
     }
-}
-
-fn ready(bits: i16) -> io::Result<Ready> {
-    if bits & libc::POLLNVAL != 0 {
-        return Err(io::Error::from_raw_os_error(libc::EBADF));
-    }
-    Ok(Ready(bits))
 }
 
 /// A duplicate of somebody's descriptor, in a worker's epoll until it is dropped.

@@ -3,14 +3,15 @@
 //! ```text
 //!                   an error can be returned        none can
 //!   cancel          unwinds to the root             unwinds to the root
-//!   limit           TimedOut                        unwinds to its `timeout`
+//!   timeout         TimedOut                        unwinds to its `timeout`
+//!   failed scope    unwinds to its `try_scope`      unwinds to its `try_scope`
 //!
 //!   panic = "abort"
 //!   cancel          an error                        (is not cut, or just returns)
-//!   limit           TimedOut                        is not cut
+//!   timeout         TimedOut                        is not cut
+//!   failed scope    is not cut                      is not cut
 //! ```
 
-use crate::clock;
 use crate::current;
 use crate::limit::{self, Interruption};
 use crate::time::Elapsed;
@@ -23,7 +24,7 @@ use crate::worker::Worker;
 /// With `panic = "abort"` there is no unwinding; callers keep themselves from being cut there.
 pub(crate) fn raise_cancelled() -> ! {
     match interruption_here(false) {
-        Interruption::Cancel => unwind::unwind(Box::new(crate::Cancelled)),
+        Interruption::Cancel | Interruption::Failed => unwind::unwind(Box::new(crate::Cancelled)),
         Interruption::Elapsed => unwind::unwind(Box::new(Elapsed::new())),
     }
 }
@@ -33,27 +34,28 @@ pub(crate) fn raise_cancelled() -> ! {
 pub(crate) fn cancelled() -> std::io::Error {
     match interruption_here(true) {
         Interruption::Elapsed => Elapsed::new().into(),
-        Interruption::Cancel if cfg!(panic = "unwind") => raise_cancelled(),
-        Interruption::Cancel => std::io::Error::other(crate::Cancelled),
+        _ if cfg!(panic = "unwind") => raise_cancelled(),
+        Interruption::Cancel | Interruption::Failed => std::io::Error::other(crate::Cancelled),
     }
 }
 
-/// What it was that has just ended a wait. A plain thread is never cancelled.
+/// What it was that has just ended a wait.
 fn interruption_here(is_io: bool) -> Interruption {
     match current::worker() {
         Some(worker) => {
             limit::interruption(worker.current(), is_io).unwrap_or(Interruption::Cancel)
         }
-        None => Interruption::Elapsed,
+        None => limit::interruption_of_thread(is_io).unwrap_or(Interruption::Elapsed),
     }
 }
 
 /// Whether it is a limit that has passed, and no cancel, that ends waits now.
 pub(crate) fn is_elapsed() -> bool {
-    match current::worker() {
-        Some(worker) => limit::interruption(worker.current(), false) == Some(Interruption::Elapsed),
-        None => limit::of_thread(false).is_some_and(|at| at <= clock::now()),
-    }
+    let interruption = match current::worker() {
+        Some(worker) => limit::interruption(worker.current(), false),
+        None => limit::interruption_of_thread(false),
+    };
+    matches!(interruption, Some(Interruption::Elapsed | Interruption::Failed))
 }
 
 /// Whether a pending cancel, or a limit that has passed, may unwind here and now.

@@ -19,6 +19,7 @@ mod http;
 mod mqtt;
 mod postgres;
 mod redis;
+mod stacks;
 
 mod thrift;
 mod tls;

@@ -2,7 +2,7 @@
 
 #[allow(dead_code)]
 #[path = "../../examples/crates/tungstenite_echo.rs"]
-mod example;
+pub mod example;
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::tls::example as tls;
 use crate::{at_once, beside, payload, peers, while_serving};
 
 /// Sends messages of many sizes, one at a time, and expects each back; then says goodbye.
-fn converse(mut socket: WebSocket<impl Read + Write>, client: usize) {
+pub fn converse(mut socket: WebSocket<impl Read + Write>, client: usize) {
     for number in 0..20 {
         let data = payload(client, number, number * number * 211);
         let message = match number % 2 {

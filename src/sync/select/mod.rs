@@ -1,7 +1,7 @@
-//! Waiting for the first of several: values, room for values, times, the end of a coroutine.
+//! Waiting for the first of several: values, room for values, times, sockets.
 //!
 //! What a select waits for are its [arms](Arm): [`recv`] and [`send`] on channels of any kind,
-//! [`closed`], [`after`] and [`at`]. It waits until one of them can be done, does that one, and
+//! [`closed`], [`after`] and [`at`], and sockets that are [`ready`]. It waits until one of them can be done, does that one, and
 //! leaves the others undone: a value is received by the arm that is chosen or not at all. When
 //! several can be done at once, chance decides, so none is starved.
 //!
@@ -33,6 +33,7 @@
 mod arm;
 mod decision;
 mod macros;
+mod ready;
 mod time;
 
 use std::fmt;
@@ -41,12 +42,13 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{self, Nanos};
 use crate::unwind::abort_on_panic;
-use crate::wait::{self, Reason, Shield, Signal, Waiter};
+use crate::wait::{self, Kind, Reason, Shield, Signal, Waiter};
 
 use super::channel::begin_call;
 
 pub use self::arm::{Closed, ReceiveEnd, Receiving, SendEnd, Sending, closed, recv, send};
 pub(crate) use self::decision::Decision;
+pub use self::ready::{Pollable, Readiness, ready};
 pub(crate) use self::sealed::{End, Operation, Round};
 pub use self::time::{Timer, after, at};
 
@@ -71,6 +73,8 @@ impl<A: Arm> Arm for &mut A {
 }
 
 mod sealed {
+    use std::os::fd::RawFd;
+
     use super::Decision;
     use crate::clock::Nanos;
     use crate::sync::channel::Channel;
@@ -121,6 +125,9 @@ mod sealed {
         /// returned, both arm and round stay where they are.
         unsafe fn enlist(&self, round: &Round, index: usize) -> bool;
 
+        /// `withdraw` will be called, when all arms have had this call.
+        fn cancel(&self) {}
+
         /// Undoes `enlist`: when it returns, nobody else knows of the arm or the round. It may
         /// wait for that, but not be cancelled.
         fn withdraw(&self);
@@ -135,6 +142,11 @@ mod sealed {
 
         /// When an attempt will succeed by the clock alone.
         fn deadline(&self) -> Option<Nanos> {
+            None
+        }
+
+        /// What it waits for, if that is a descriptor.
+        fn descriptor(&self) -> Option<RawFd> {
             None
         }
     }
@@ -163,6 +175,14 @@ mod sealed {
 
         fn deadline(&self) -> Option<Nanos> {
             (**self).deadline()
+        }
+
+        fn cancel(&self) {
+            (**self).cancel();
+        }
+
+        fn descriptor(&self) -> Option<RawFd> {
+            (**self).descriptor()
         }
     }
 }
@@ -311,15 +331,17 @@ impl<'a> Select<'a> {
             // The peer that decided is about to wake us, if it has not yet.
             round.waiter.settle();
         }
-        for index in (0..enlisted).filter(|&index| Some(index) != chosen) {
-            self.arm(index).withdraw();
-        }
+        let losers = || (0..enlisted).filter(|&index| Some(index) != chosen);
+        losers().for_each(|index| self.arm(index).cancel());
+        losers().for_each(|index| self.arm(index).withdraw());
         chosen.ok_or(signal)
     }
 
     fn wait_in(&self, round: &Round, deadline: Option<Nanos>) -> Signal {
+        let descriptor = self.arms().find_map(Operation::descriptor);
+        let reason = descriptor.map_or(Reason::SELECT, |fd| Reason::io(Kind::Select, fd));
         loop {
-            let signal = round.waiter.wait(Reason::SELECT, deadline, false);
+            let signal = round.waiter.wait(reason, deadline, false);
             let is_over = signal != Signal::Wake
                 || !round.decision.is_open()
                 || self.arms().any(Operation::is_ready);
