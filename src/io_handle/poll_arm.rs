@@ -55,7 +55,7 @@ use crate::driver::arm_slot::ArmSlot;
 use crate::driver::epoll::Epoll;
 use crate::driver::uring::Uring;
 use crate::unwind::abort_on_panic;
-use crate::wait::{self, Kind, Reason, Signal};
+use crate::wait::{self, Kind, Reason};
 use crate::worker::Worker;
 
 /// One descriptor of a wait on several; see the [module](self).

@@ -9,6 +9,7 @@ use libc::{POLLHUP, POLLIN, POLLOUT};
 use super::*;
 use crate::clock::{self, Nanos};
 use crate::thread;
+use crate::wait::Signal;
 
 type Arm<'a> = PollArm<&'a IoHandle>;
 
