@@ -8,12 +8,11 @@ use cosocket as rt;
 #[cfg(on_std)]
 use std as rt;
 
-use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use rt::net::{SocketAddr, TcpListener, TcpStream};
-use rt::sync::{Arc, Condvar, Mutex};
+use rt::sync::{Arc, Condvar, Mutex, mpsc};
 use rt::thread;
 
 #[derive(Default)]
@@ -24,16 +23,14 @@ struct Store {
 
 /// Answers `set KEY VALUE`, `get KEY`, and `wait KEY MILLISECONDS`, which waits for a value.
 fn serve(stream: &TcpStream, store: &Store) -> io::Result<()> {
-    for line in BufReader::new(stream).lines() {
-        let line = line?;
+    for line in BufReader::new(stream).lines().map_while(Result::ok) {
         let mut values = store.values.lock().unwrap();
         match line.split(' ').collect::<Vec<_>>()[..] {
             ["set", key, value] => drop(values.insert(key.into(), value.into())),
             ["wait", key, limit] => {
                 let limit = Duration::from_millis(limit.parse().map_err(io::Error::other)?);
                 let is_missing = |values: &mut BTreeMap<_, _>| !values.contains_key(key);
-                let waited = store.changed.wait_timeout_while(values, limit, is_missing);
-                values = waited.unwrap().0;
+                values = store.changed.wait_timeout_while(values, limit, is_missing).unwrap().0;
             }
             ["get", _] => {}
             _ => return Err(ErrorKind::InvalidInput.into()), // closes the connection
@@ -63,18 +60,21 @@ pub fn program() -> io::Result<Vec<String>> {
             thread::spawn(move || serve(&stream, &store));
         }
     });
-    let waiter = |n| move || ask(address, &format!("wait {n} 60000"));
-    let waiters: Vec<_> = (0..100).map(|n| thread::spawn(waiter(n))).collect();
+    let (sender, answers) = mpsc::channel();
+    for n in 0..100 {
+        let sender = sender.clone();
+        thread::spawn(move || sender.send((n, ask(address, &format!("wait {n} 60000")))));
+    }
     (0..100).try_for_each(|n| ask(address, &format!("set {n} {}", n * n)).map(drop))?;
-    let mut said = waiters.into_iter().map(|w| w.join().unwrap()).collect::<Result<Vec<_>, _>>()?;
+    let answers: BTreeMap<_, _> = answers.iter().take(100).collect();
+    let mut said = answers.into_values().collect::<Result<Vec<_>, _>>()?;
     said.push(format!("in vain: {}", ask(address, "wait nothing 20")?));
     said.push(format!("nonsense: {:?}", ask(address, "sing").unwrap_err().kind()));
-    let panic = thread::spawn(|| panic!("oh")).join().unwrap_err();
-    said.push(format!("panic: {:?}", panic.downcast::<&str>()));
+    let panic = thread::spawn(|| panic!("oh")).join().unwrap_err().downcast::<&str>();
+    said.push(format!("panic: {panic:?}"));
     Ok(said)
 }
 
 fn main() -> io::Result<()> {
-    program()?.iter().for_each(|line| println!("{line}"));
-    Ok(())
+    program().map(|said| println!("{}", said.join("\n")))
 }

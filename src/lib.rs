@@ -38,7 +38,9 @@
 //!   [`cancel`](thread::JoinHandle::cancel), which `std` does not have.
 //! * [`time`]: [`timeout`](time::timeout) bounds everything that waits inside a closure.
 //! * [`net`]: [`TcpListener`](net::TcpListener), [`TcpStream`](net::TcpStream),
-//!   [`ToSocketAddrs`](net::ToSocketAddrs).
+//!   [`UdpSocket`](net::UdpSocket), [`ToSocketAddrs`](net::ToSocketAddrs), and
+//!   [`TcpBuilder`](net::TcpBuilder) for what is set before `bind`.
+//! * [`os::unix::net`]: Unix sockets, with the peer's credentials and descriptors passed.
 //! * [`run`], [`Runtime`] and [`Builder`]: runtimes with an end, and with settings of their own.
 //!   Without one, the first `spawn` from a plain thread starts a global runtime.
 //! * [`unblock`] for calls that block and have no other form: files, C libraries, computations.

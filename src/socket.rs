@@ -36,8 +36,8 @@ macro_rules! socket_methods {
             }
         }
 
-        impl $crate::io_handle::HasIoHandle for $socket {
-            fn io_handle(&self) -> &$crate::io_handle::IoHandle {
+        impl $crate::io_handle::AsIoHandle for $socket {
+            fn as_io_handle(&self) -> &$crate::io_handle::IoHandle {
                 &self.io
             }
         }

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use cosocket::io::{ShutdownWrite, copy_bidirectional};
 use cosocket::net::TcpStream;
-use cosocket::{Cancelled, thread};
+use cosocket::os::unix::net::UnixStream;
+use cosocket::{Cancelled, thread, time};
 use socket_util::{everywhere, pair, spawn_waiting, turn};
 use util::{Random, child, descriptors, is_quick};
 
@@ -66,6 +67,51 @@ fn every_byte_goes_through_both_ways_at_once() {
         assert_eq!(counts, (there.len() as u64, back.len() as u64));
         // Both have ended in both directions: the streams need not be dropped for that.
         assert!(client.join().unwrap() == back && server.join().unwrap() == there);
+    });
+}
+
+#[test]
+fn tcp_is_joined_with_unix_sockets() {
+    everywhere(|| {
+        let (client, near) = pair();
+        let (far, server) = UnixStream::pair().unwrap();
+        (&client).write_all(b"over").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let server = thread::spawn(move || {
+            let mut text = String::new();
+            (&server).read_to_string(&mut text).unwrap();
+            (&server).write_all(b"and out").unwrap();
+            text
+        });
+        assert_eq!(copy_bidirectional(&near, &far).unwrap(), (4, 7));
+        assert_eq!(server.join().unwrap(), "over");
+        let mut text = String::new();
+        (&client).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "and out");
+    });
+}
+
+#[test]
+fn an_enclosing_timeout_ends_both_with_an_error_that_tells_how_far_it_came() {
+    cosocket::run(|| {
+        let Line { client, near, far, mut server } = line();
+        (&client).write_all(b"there").unwrap();
+        let mut told = None;
+        let result = time::timeout(Duration::from_millis(20), || {
+            told = Some(copy_bidirectional(&near, &far));
+        });
+        assert!(result.is_ok() || told.is_some(), "it went past the error");
+        let error = told.unwrap().unwrap_err();
+        assert_eq!((error.a_to_b, error.b_to_a), (5, 0));
+        assert_eq!(error.error.kind(), ErrorKind::TimedOut);
+        // Nobody holds the streams any more, and nothing was read that was not passed on.
+        (&client).write_all(b"more").unwrap();
+        let mut text = [0; 4];
+        (&near).read_exact(&mut text).unwrap();
+        (&far).write_all(&text).unwrap();
+        let mut text = [0; 9];
+        server.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"theremore");
     });
 }
 

@@ -29,6 +29,12 @@ mod of_std {
         use super::{sync, thread};
         include!("std_surface/once.rs");
     }
+
+    pub mod children {
+        use std::{io, process};
+
+        include!("std_surface/children.rs");
+    }
 }
 
 mod of_cosocket {
@@ -56,6 +62,12 @@ mod of_cosocket {
         use super::{sync, thread};
         include!("std_surface/once.rs");
     }
+
+    pub mod children {
+        use cosocket::{io, process};
+
+        include!("std_surface/children.rs");
+    }
 }
 
 /// One test per function of the program: on std, on our types from a plain thread, and on our
@@ -77,6 +89,7 @@ programs!(sockets: udp_options, udp_io, udp_empty, udp_errors, udp_refusal, sock
 programs!(sockets: unix_streams, unix_listeners, unix_addresses, unix_datagrams);
 programs!(locks: mutexes, read_write_locks, condition_variables);
 programs!(once: barriers, onces, once_locks, lazy_locks);
+programs!(children: pipes, processes);
 
 #[test]
 fn types_have_the_traits_of_stds() {
@@ -84,6 +97,8 @@ fn types_have_the_traits_of_stds() {
     of_std::sockets::traits();
     of_std::locks::traits();
     of_std::once::traits();
+    of_std::children::traits();
+    of_cosocket::children::traits();
     of_cosocket::program::traits();
     of_cosocket::sockets::traits();
     of_cosocket::locks::traits();

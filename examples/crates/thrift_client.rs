@@ -65,9 +65,9 @@ impl Client {
 
 fn main() -> Result<()> {
     let ask = |n: u8| Client::connect("127.0.0.1:9090")?.weigh(&vec![n; n.into()]);
-    let clients: Vec<_> = (0..50).map(|n| thread::spawn(move || ask(n))).collect();
+    let clients: Vec<_> = (1..50).map(|n| thread::spawn(move || ask(n))).collect();
     for client in clients {
-        println!("{:?}", client.join().unwrap()?);
+        println!("{} bytes", client.join().unwrap()?.iter().sum::<i64>());
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use super::notifier::Notifier;
 use crate::clock;
 use crate::current;
 use crate::io_handle::poll_arm::{PollArm, wait_on_thread};
-use crate::io_handle::{Direction, HasIoHandle, IoHandle};
+use crate::io_handle::{AsIoHandle, Direction, IoHandle};
 use crate::limit;
 use crate::wait::{self, Kind, Reason, Signal};
 
@@ -50,7 +50,7 @@ struct Entry {
 
 /// What a handle (one clone of a socket) shares with whoever waits on it.
 pub(super) struct Registration {
-    socket: Arc<dyn HasIoHandle + Send + Sync>,
+    socket: Arc<dyn AsIoHandle + Send + Sync>,
     state: Mutex<State>,
 }
 
@@ -71,12 +71,12 @@ impl Deref for Registered {
     type Target = IoHandle;
 
     fn deref(&self) -> &IoHandle {
-        self.0.socket.io_handle()
+        self.0.socket.as_io_handle()
     }
 }
 
 impl Registration {
-    pub(super) fn new(socket: Arc<dyn HasIoHandle + Send + Sync>) -> Arc<Registration> {
+    pub(super) fn new(socket: Arc<dyn AsIoHandle + Send + Sync>) -> Arc<Registration> {
         Arc::new(Registration { socket, state: Mutex::default() })
     }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::reactor::{Reactor, Registration};
-use crate::io_handle::{Direction, HasIoHandle, IoHandle};
+use crate::io_handle::{AsIoHandle, Direction, IoHandle};
 use crate::net::TcpStream;
 use crate::os::unix::net::UnixStream;
 
@@ -63,7 +63,7 @@ pub struct Async<S: AsyncSocket> {
 
 /// The streams that can be an [`Async`]; implemented by this crate alone.
 #[allow(private_bounds)]
-pub trait AsyncSocket: HasIoHandle + Send + Sync + 'static {
+pub trait AsyncSocket: AsIoHandle + Send + Sync + 'static {
     #[doc(hidden)]
     fn shutdown_write(&self) -> io::Result<()>;
 }
@@ -131,7 +131,7 @@ impl<S: AsyncSocket> Async<S> {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        match attempt(self.socket.io_handle()) {
+        match attempt(self.socket.as_io_handle()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 reactor.register(&self.registration, direction, context.waker());
                 Poll::Pending

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::net::TcpStream;
+use crate::os::unix::net::UnixStream;
 use crate::scope::{Scope, ScopedJoinHandle, scope};
 use crate::shared::{Options, Place};
 use crate::unwind;
@@ -32,6 +33,12 @@ pub trait ShutdownWrite {
 }
 
 impl ShutdownWrite for TcpStream {
+    fn shutdown_write(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl ShutdownWrite for UnixStream {
     fn shutdown_write(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
@@ -127,27 +134,26 @@ where
     let options = || Options { place: Place::Here, ..Options::new() };
     let (there, back) = (Flow::new(), Flow::new());
     let both = Both::new();
+    // Raised when the wait for both is over: the end of the scope is not to be cut short as well,
+    // which would go past the error.
+    let mut shield = None;
     let result = scope(|scope| {
         let first = both.spawn(scope, options(), || there.run(a, b))?;
         let second = both.spawn(scope, options(), || back.run(b, a));
-        let result = second.and_then(|second| both.wait().map(|()| second));
-        let _shield = Shield::raise();
-        match result {
-            Ok(second) if !both.has_failed.load(Ordering::Acquire) => {
-                finish(first);
-                finish(second);
-                Ok(())
-            }
-            ended => {
-                first.cancel();
-                finish(first);
-                ended.map(|second| {
-                    second.cancel();
-                    finish(second);
-                })
-            }
+        let waited = match &second {
+            Ok(_) => both.wait(),
+            Err(_) => Ok(()),
+        };
+        shield = Some(Shield::raise());
+        if second.is_err() || waited.is_err() || both.has_failed.load(Ordering::Acquire) {
+            first.cancel();
+            second.iter().for_each(ScopedJoinHandle::cancel);
         }
+        finish(first);
+        finish(second?);
+        waited
     });
+    drop(shield);
     let (a_to_b, b_to_a) = (there.copied(), back.copied());
     match result.and_then(|()| both.outcome()) {
         Ok(()) => Ok((a_to_b, b_to_a)),

@@ -157,8 +157,8 @@ macro_rules! pipe_end {
         pipe_end!($end, $std);
     };
     ($end:ident, $std:ty) => {
-        impl crate::io_handle::HasIoHandle for $end {
-            fn io_handle(&self) -> &IoHandle {
+        impl crate::io_handle::AsIoHandle for $end {
+            fn as_io_handle(&self) -> &IoHandle {
                 &self.io
             }
         }

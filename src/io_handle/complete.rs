@@ -47,7 +47,7 @@ impl IoHandle {
         op: &Op,
         len: usize,
     ) -> io::Result<i32> {
-        if self.datagrams || half.inline.load(Ordering::Relaxed) {
+        if half.inline.load(Ordering::Relaxed) {
             call.worker.counters.attempts.add(1);
             // SAFETY: the caller's pointers.
             match unsafe { op.attempt(false) } {
@@ -57,7 +57,8 @@ impl IoHandle {
                 Err(error) => return Err(error),
                 Ok(moved) => {
                     // Less than asked for: the socket is drained, or full.
-                    half.inline.store(moved as usize == len, Ordering::Relaxed);
+                    let more = self.datagrams || moved as usize == len;
+                    half.inline.store(more, Ordering::Relaxed);
                     return Ok(moved);
                 }
             }
@@ -67,7 +68,8 @@ impl IoHandle {
         // Of a pipe the ring does not say whether it is empty.
         let counts = call.direction == Direction::Write || op.is_plain_transfer();
         let full = counts && moved as usize == len;
-        half.inline.store(data_waits || full, Ordering::Relaxed);
+        let probe = self.datagrams && half.is_probe_due();
+        half.inline.store(data_waits || full || probe, Ordering::Relaxed);
         Ok(moved)
     }
 

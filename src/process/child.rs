@@ -157,13 +157,15 @@ fn read_both(pipes: [(&mut (dyn Read + Send), &mut Vec<u8>); 2]) -> io::Result<(
         });
     }
     let options = Options { place: Place::Here, ..Options::new() };
-    scope(|scope| {
+    // Raised when the waits have been cut short, so that the end of the scope is not, too.
+    let mut shield = None;
+    let result = scope(|scope| {
         let second = scope.spawn_with(options, || second.read_to_end(second_bytes))?;
         let read = first.read_to_end(first_bytes);
         if read.is_err() {
             // It was ended from outside, perhaps; then the other wait ends with it.
             second.cancel();
-            let _shield = Shield::raise();
+            shield = Some(Shield::raise());
             let _ = second.join();
             return read.map(drop);
         }
@@ -171,7 +173,9 @@ fn read_both(pipes: [(&mut (dyn Read + Send), &mut Vec<u8>); 2]) -> io::Result<(
             Ok(read) => read.map(drop),
             Err(payload) => unwind::unwind(payload),
         }
-    })
+    });
+    drop(shield);
+    result
 }
 
 fn open_pidfd(id: u32) -> io::Result<OwnedFd> {

@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use super::{Arm, End, Operation, Round};
 use crate::current;
 use crate::io_handle::poll_arm::PollArm;
-use crate::io_handle::{HasIoHandle, IoHandle};
+use crate::io_handle::{AsIoHandle, IoHandle};
 use crate::os::{Interest, Ready};
 use crate::sync::channel::{Side, Waiting};
 use crate::sync::mpmc;
@@ -28,9 +28,9 @@ use crate::thread;
 
 /// What [`ready`] takes: the sockets of [`net`](crate::net) and [`os::unix::net`](crate::os::unix::net),
 /// and pipes.
-pub trait Pollable: HasIoHandle {}
+pub trait Pollable: AsIoHandle {}
 
-impl<S: HasIoHandle> Pollable for S {}
+impl<S: AsIoHandle> Pollable for S {}
 
 /// An arm that is done when a socket is ready, as [`os::wait`](crate::os::wait) would say. It
 /// yields what the socket is ready for, or why that cannot be known.
@@ -72,7 +72,7 @@ impl<S: HasIoHandle> Pollable for S {}
 /// ```
 pub fn ready<S: Pollable>(socket: &S, interest: Interest) -> Readiness<'_> {
     Readiness {
-        io: socket.io_handle(),
+        io: socket.as_io_handle(),
         interest,
         outcome: Cell::new(None),
         is_chosen: Cell::new(false),
