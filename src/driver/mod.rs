@@ -67,7 +67,6 @@
 //!
 //! [`in_flight`]: uring::Uring::in_flight
 
-#[cfg_attr(not(test), allow(dead_code, reason = "as io_handle::poll_arm"))]
 pub(crate) mod arm_slot;
 pub(crate) mod epoll;
 pub(crate) mod op;
@@ -75,7 +74,6 @@ pub(crate) mod readiness;
 mod select;
 pub(crate) mod source;
 pub(crate) mod uring;
-#[cfg_attr(not(test), allow(dead_code, reason = "as io_handle::poll_arm"))]
 pub(crate) mod watch;
 
 pub use select::Choice;

@@ -14,7 +14,6 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -256,7 +255,7 @@ impl Reactor {
             raise_if_interrupted();
             return;
         };
-        let fd = arms.peek().map_or(-1, |arm| arm.handle().as_fd().as_raw_fd());
+        let fd = arms.peek().map_or(-1, |arm| arm.fd());
         if wait::suspend(worker, Reason::io(Kind::Future, fd), None, false) == Signal::Cancelled {
             drop(entries);
             wait::raise_cancelled();

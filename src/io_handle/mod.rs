@@ -28,7 +28,6 @@ mod message;
 mod mode;
 mod pauses;
 mod plain;
-#[allow(dead_code, reason = "for futures")]
 pub(crate) mod poll_arm;
 
 use std::cell::OnceCell;

@@ -33,24 +33,29 @@
 //!   epoll it is a watch of the source (see [`crate::driver::watch`]).
 //!
 //! On a plain thread nothing wakes the owner: `is_done` asks the kernel each time, and the owner
-//! waits in [`wait_on_thread`].
+//! waits in `wait_on_thread`.
+
+#[cfg(any(test, feature = "futures"))]
+mod on_thread;
 
 use std::cell::Cell;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+#[cfg(any(test, feature = "futures"))]
+pub(crate) use self::on_thread::wait_on_thread;
 
 use super::complete::CANCEL_AGAIN_AFTER;
 use super::{IoHandle, Op, unwinding};
-use crate::clock::{self, Nanos};
 use crate::current;
 use crate::driver::Driver;
 use crate::driver::arm_slot::ArmSlot;
 use crate::driver::epoll::Epoll;
 use crate::driver::uring::Uring;
 use crate::unwind::abort_on_panic;
-use crate::wait::{self, Kind, Reason, Signal};
+use crate::wait::{self, Kind, Reason};
 use crate::worker::Worker;
 
 /// One descriptor of a wait on several; see the [module](self).
@@ -140,17 +145,8 @@ impl<H: Deref<Target = IoHandle>> PollArm<H> {
         }
     }
 
-    /// What it waits on.
-    pub(crate) fn handle(&self) -> &H {
-        &self.handle
-    }
-
-    /// What it waits for.
-    pub(crate) fn events(&self) -> i16 {
-        self.events
-    }
-
-    fn fd(&self) -> RawFd {
+    /// The descriptor, for the `Reason` of the wait.
+    pub(crate) fn fd(&self) -> RawFd {
         self.handle.as_fd().as_raw_fd()
     }
 
@@ -284,28 +280,6 @@ impl IoHandle {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Blocks a plain thread until one of `arms` is ready, or `bell` can be read (an eventfd that
-/// whoever else wakes this thread writes to), or `deadline`. A wake is a hint here too.
-pub(crate) fn wait_on_thread<'a, H: Deref<Target = IoHandle> + 'a>(
-    arms: impl IntoIterator<Item = &'a PollArm<H>>,
-    bell: BorrowedFd<'_>,
-    deadline: Option<Nanos>,
-) -> Signal {
-    let entry = |fd, events| libc::pollfd { fd, events, revents: 0 };
-    let mut entries: Vec<libc::pollfd> =
-        arms.into_iter().map(|arm| entry(arm.fd(), arm.events)).collect();
-    entries.push(entry(bell.as_raw_fd(), libc::POLLIN));
-    // Rounded up: a wait must not end early.
-    let left_ms = deadline.map_or(-1, |deadline| {
-        let left = deadline.saturating_sub(clock::now()).div_ceil(1_000_000);
-        i32::try_from(left).unwrap_or(i32::MAX)
-    });
-    // SAFETY: the entries are ours, and as many as we say.
-    let count = unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as _, left_ms) };
-    // An interrupted wait is a wake that was only a hint.
-    if count == 0 && left_ms != i32::MAX { Signal::TimedOut } else { Signal::Wake }
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::time::Duration;
 use libc::{POLLHUP, POLLIN, POLLOUT};
 
 use super::*;
+use crate::clock::{self, Nanos};
 use crate::thread;
+use crate::wait::Signal;
 
 type Arm<'a> = PollArm<&'a IoHandle>;
 
