@@ -106,7 +106,8 @@ fn counts_and_limits_are_told() {
         let (other, unlimited) = mpmc::channel::<i32>();
         assert_eq!((other.capacity(), unlimited.is_full()), (None, false));
         let (rendezvous, _receiver) = mpmc::sync_channel::<i32>(0);
-        assert!(rendezvous.is_full() && rendezvous.is_empty() && rendezvous.len() == 0);
+        assert!(rendezvous.is_full() && rendezvous.is_empty());
+        assert_eq!(rendezvous.len(), 0);
         assert!(sender.same_channel(&sender.clone()));
         assert!(receiver.same_channel(&receiver.clone()));
         assert!(!other.same_channel(&rendezvous));
