@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use cosocket::sync::mpsc::{
     self, Receiver, RecvError, RecvTimeoutError, SendError, SyncSender, TryRecvError, TrySendError,
 };
-use cosocket::{run, spawn, spawn_local, thread};
+use cosocket::{run, spawn, spawn_local, thread, time};
 use support::ledger::{Ledger, Token};
 use support::{
     Drops, OnDrop, assert_cancel_ends, assert_cancelled, on_workers, panic_quietly, suspended,
@@ -230,6 +230,23 @@ fn a_cancel_ends_either_wait() {
             let (sender, _receiver) = mpsc::sync_channel(0);
             let _ = sender.send(1);
         });
+    });
+}
+
+#[test]
+fn a_timeout_around_either_wait_ends_it_and_loses_nothing() {
+    both(|| {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let soon = Duration::from_millis(2);
+        let start = Instant::now();
+        assert!(time::timeout(soon, || receiver.recv()).is_err());
+        assert!(start.elapsed() >= soon);
+        sender.send(1).unwrap();
+        assert!(time::timeout(soon, || sender.send(2)).is_err());
+        assert_eq!(time::timeout(soon, || receiver.recv()).unwrap(), Ok(1));
+        assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty), "its sender has left");
+        let sent = time::timeout(Duration::MAX, || sender.send(3));
+        assert_eq!((sent.unwrap(), receiver.recv()), (Ok(()), Ok(3)));
     });
 }
 

@@ -364,7 +364,7 @@ fn bodies_may_leave_the_block_and_use_what_the_arms_borrowed() {
         for (end, result) in [(Some(0), Ok(3)), (None, Err(mpsc::RecvError))] {
             let (sender, receiver) = mpsc::channel();
             [1, -5, 2].iter().for_each(|&number| sender.send(number).unwrap());
-            end.map(|number| sender.send(number).unwrap());
+            end.into_iter().for_each(|number| sender.send(number).unwrap());
             drop(sender);
             assert_eq!(sum_until_gone(receiver), result);
         }
