@@ -34,6 +34,7 @@ criterion_group! {
 criterion_main!(benches);
 
 fn uncontended(criterion: &mut Criterion) {
+    may::config().set_workers(1);
     let mut group = criterion.benchmark_group("mutex, uncontended");
     let cosocket = cosocket_runtime();
     group.bench_function("cosocket", |bencher| {
@@ -56,7 +57,6 @@ fn uncontended(criterion: &mut Criterion) {
             tokio.block_on(timed).unwrap()
         });
     });
-    may::config().set_workers(1);
     group.bench_function("may", |bencher| {
         bencher.iter_custom(|rounds| {
             let mutex = may::sync::Mutex::new(0);
@@ -71,6 +71,7 @@ fn uncontended(criterion: &mut Criterion) {
 }
 
 fn one_worker(criterion: &mut Criterion) {
+    may::config().set_workers(1);
     let mut group = criterion.benchmark_group("mutex handed over, one worker");
     let cosocket = cosocket_runtime();
     group.bench_function("cosocket", |bencher| {
@@ -100,12 +101,17 @@ fn one_worker(criterion: &mut Criterion) {
     });
     group.bench_function("may", |bencher| {
         bencher.iter_custom(|rounds| {
-            let ring = Arc::new(Ring::<may::sync::Mutex<u64>>::default());
-            let theirs = Arc::clone(&ring);
-            let first = may::go!(move || ring.walk(0, rounds / 2, may::coroutine::yield_now));
-            let second = may::go!(move || theirs.walk(1, rounds / 2, may::coroutine::yield_now));
-            second.join().unwrap();
-            first.join().unwrap()
+            // A worker of may's that is kept busy by yields does not start others.
+            let rest = || may::coroutine::sleep(Duration::from_millis(1));
+            let walk_both = move || {
+                let ring = Arc::new(Ring::<may::sync::Mutex<u64>>::default());
+                let theirs = Arc::clone(&ring);
+                let second = may::go!(move || theirs.walk(1, rounds / 2, rest));
+                let elapsed = ring.walk(0, rounds / 2, rest);
+                second.join().unwrap();
+                elapsed
+            };
+            may::go!(walk_both).join().unwrap()
         });
     });
     group.finish();
