@@ -106,6 +106,6 @@ impl Permits {
         let queued = if is_queue_empty { 0 } else { QUEUED };
         let closed = if frozen.is_closed { CLOSED } else { 0 };
         // Release: as in `give`, for the lock's holder has acquired all before.
-        self.0.store(frozen.left.min(MOST) * ONE | queued | closed, Ordering::Release);
+        self.0.store((frozen.left.min(MOST) * ONE) | queued | closed, Ordering::Release);
     }
 }
