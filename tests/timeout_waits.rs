@@ -11,6 +11,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use cosocket::net::{TcpListener, TcpStream};
+use cosocket::sync::{self, Barrier, Condvar, Mutex, OnceLock, RwLock, Semaphore};
 use cosocket::time::{Elapsed, deadline, timeout};
 use cosocket::{spawn, thread, unblock};
 use socket_util::{everywhere, pair};
@@ -195,6 +196,51 @@ fn waits_for_another_readers_turn() {
         assert_fails(|| (&*reader).read(&mut [0]));
         writer.write_all(b"x").unwrap();
         assert_eq!(first.join().unwrap(), 1);
+    });
+}
+
+#[test]
+fn locks() {
+    everywhere(|| {
+        let mutex = Mutex::new(1);
+        let held = mutex.lock().unwrap();
+        assert_unwinds(|| drop(mutex.lock()));
+        drop(held);
+        let lock = RwLock::new(1);
+        let held = lock.write().unwrap();
+        assert_unwinds(|| drop(lock.read()));
+        assert_unwinds(|| drop(lock.write()));
+        drop(held);
+        let condvar = Condvar::new();
+        assert_unwinds(|| drop(condvar.wait(mutex.lock().unwrap())));
+        // Nobody was in a panic: nothing is poisoned, and nobody has the lock.
+        assert_eq!((*mutex.try_lock().unwrap(), *lock.try_write().unwrap()), (1, 1));
+        assert_unwinds(|| {
+            let _held = mutex.lock().unwrap();
+            thread::sleep(Duration::MAX);
+        });
+        assert!(!mutex.is_poisoned() && mutex.try_lock().is_ok());
+    });
+}
+
+#[test]
+fn channels_and_counters() {
+    everywhere(|| {
+        let (sender, receiver) = sync::mpsc::sync_channel(1);
+        assert_unwinds(|| receiver.recv());
+        sender.send(1).unwrap();
+        assert_unwinds(|| sender.send(2));
+        // The one that was cut has not sent.
+        assert_eq!((receiver.try_recv(), receiver.try_recv().is_err()), (Ok(1), true));
+        let barrier = Barrier::new(2);
+        assert_unwinds(|| drop(barrier.wait()));
+        let semaphore = Semaphore::new(1);
+        let permit = semaphore.acquire();
+        assert_unwinds(|| drop(semaphore.acquire()));
+        drop(permit);
+        drop(semaphore.try_acquire().expect("the one that was cut took none"));
+        let cell = OnceLock::<u8>::new();
+        assert_unwinds(|| drop(cell.wait()));
     });
 }
 
