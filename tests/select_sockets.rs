@@ -35,7 +35,8 @@ fn what_is_ready_already_needs_no_wait() {
         let (mut client, server) = connection();
         client.write_all(b"x").unwrap();
         select! {
-            ready = select::ready(&client, Interest::WRITE) => assert!(ready.unwrap().is_writable()),
+            ready = select::ready(&client, Interest::WRITE) =>
+                assert!(ready.unwrap().is_writable()),
             () = select::after(LONG) => panic!("it was ready"),
         }
         // Loopback delivers within the call.
@@ -109,7 +110,8 @@ fn a_listener_is_ready_when_somebody_connects() {
         let address = listener.local_addr().unwrap();
         let client = spawn(move || TcpStream::connect(address).unwrap());
         select! {
-            ready = select::ready(&listener, Interest::READ) => assert!(ready.unwrap().is_readable()),
+            ready = select::ready(&listener, Interest::READ) =>
+                assert!(ready.unwrap().is_readable()),
             () = select::after(LONG) => panic!("somebody connects"),
         }
         listener.accept().unwrap();

@@ -1,8 +1,8 @@
 //! Waiting for the first of several: values, room for values, times, sockets.
 //!
 //! What a select waits for are its [arms](Arm): [`recv`] and [`send`] on channels of any kind,
-//! [`closed`], [`after`] and [`at`], and sockets that are [`ready`]. It waits until one of them can be done, does that one, and
-//! leaves the others undone: a value is received by the arm that is chosen or not at all. When
+//! [`closed`], [`after`] and [`at`], and sockets that are [`ready`]. It waits until one of them can
+//! be done, does that one, and leaves the others undone: a value is received by the arm that is chosen or not at all. When
 //! several can be done at once, chance decides, so none is starved.
 //!
 //! The [`select!`](crate::select!) macro is for a fixed number of arms:

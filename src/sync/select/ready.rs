@@ -26,8 +26,8 @@ use crate::sync::channel::{Side, Waiting};
 use crate::sync::mpmc;
 use crate::thread;
 
-/// What [`ready`] takes: the sockets of [`net`](crate::net) and [`os::unix::net`](crate::os::unix::net),
-/// and pipes.
+/// What [`ready`] takes: the sockets of [`net`](crate::net) and of
+/// [`os::unix::net`](crate::os::unix::net), and pipes.
 pub trait Pollable: AsIoHandle {}
 
 impl<S: AsIoHandle> Pollable for S {}
