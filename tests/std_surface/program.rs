@@ -310,7 +310,7 @@ pub fn channels() -> io::Result<()> {
         handle.join().unwrap();
     }
     assert_eq!(receiver.iter().take(10).count(), 10);
-    assert_eq!((&receiver).into_iter().take(10).count(), 10);
+    assert_eq!(IntoIterator::into_iter(&receiver).take(10).count(), 10);
     assert_eq!(receiver.try_iter().count(), 10);
     for number in 0..4 {
         sender.send(number).unwrap();
