@@ -36,6 +36,8 @@
 //!
 //! * [`thread`]: [`spawn`], `scope`, `sleep`, `park`, `join`, and
 //!   [`cancel`](thread::JoinHandle::cancel), which `std` does not have.
+//! * [`sync`]: locks and channels with `std`'s names that suspend, [`select`](mod@sync::select),
+//!   [`Semaphore`](sync::Semaphore) and more.
 //! * [`time`]: [`timeout`](time::timeout) bounds everything that waits inside a closure.
 //! * [`net`]: [`TcpListener`](net::TcpListener), [`TcpStream`](net::TcpStream),
 //!   [`UdpSocket`](net::UdpSocket), [`ToSocketAddrs`](net::ToSocketAddrs), and

@@ -202,13 +202,15 @@ fn wait_by_ring(
         let until = deadline.map_or(look_at, |deadline| deadline.min(look_at));
         match poll_by_ring(worker, ring, fd, interest.0, Some(until)) {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
-            over => return over,
+            Err(error) => return Err(error),
+            // Perhaps it was the other data: a ring tells what its wake-up may have been for.
+            Ok(_) => {}
         }
         match poll_blocking(fd.as_raw_fd(), interest.0, Some(0)) {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
             looked => return looked,
         }
-        if deadline == Some(until) {
+        if deadline.is_some_and(|deadline| deadline <= worker.after(Duration::ZERO)) {
             return Err(ended(Signal::TimedOut));
         }
         // A limit around the wait is what ended it, perhaps.
