@@ -75,6 +75,7 @@
 //! None is on by default.
 //!
 //! * `futures`: `futures::block_on`, and sockets for async crates.
+//! * `dns`: a resolver of our own, which `Cosocket` then uses; see [`dns`](crate::dns).
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
 
@@ -152,6 +153,9 @@ mod wait;
 #[allow(unsafe_code)]
 mod worker;
 
+#[cfg(feature = "dns")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dns")))]
+pub mod dns;
 #[cfg(feature = "futures")]
 #[cfg_attr(docsrs, doc(cfg(feature = "futures")))]
 #[allow(unsafe_code)]
@@ -206,6 +210,13 @@ struct Readme;
 pub mod internals {
     pub use crate::blocking::{Counts, counts};
     pub use crate::timer::{Timer, Wheel};
+    #[cfg(feature = "dns")]
+    pub mod dns {
+        /// Reads `data` as an answer of a name server.
+        pub fn fuzz(data: &[u8]) {
+            crate::dns::fuzz(data);
+        }
+    }
     pub mod arch {
         //! Context switches.
         pub use crate::arch::*;

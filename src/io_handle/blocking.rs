@@ -105,7 +105,7 @@ fn events_of(direction: Direction) -> i16 {
 }
 
 /// The nearer of two deadlines.
-fn nearer(one: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> {
+pub(super) fn nearer(one: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> {
     [one, other].into_iter().flatten().min()
 }
 
@@ -116,20 +116,28 @@ pub(crate) fn wait_ready(fd: RawFd, events: i16, timeout: Option<Duration>) -> i
 
 /// Waits for readiness, whatever limit is in force.
 pub(crate) fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
+    let mut entry = [libc::pollfd { fd, events, revents: 0 }];
+    match poll_entries(&mut entry, deadline)? {
+        true => Ok(entry[0].revents),
+        false => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Waits until one of the descriptors is ready; false when the deadline came first.
+pub(super) fn poll_entries(
+    entries: &mut [libc::pollfd],
+    deadline: Option<Nanos>,
+) -> io::Result<bool> {
     loop {
         // Rounded up: a wait must not end early.
         let left_ms = deadline.map_or(-1, |deadline| {
             let left = deadline.saturating_sub(clock::now()).div_ceil(1_000_000);
             i32::try_from(left).unwrap_or(i32::MAX)
         });
-        let mut entry = libc::pollfd { fd, events, revents: 0 };
-        // SAFETY: one entry, valid for the call.
-        match unsafe { libc::poll(&mut entry, 1, left_ms) } {
-            1.. => return Ok(entry.revents),
-            0 if left_ms != i32::MAX => {
-                begin()?;
-                return Err(io::ErrorKind::TimedOut.into());
-            }
+        // SAFETY: the entries may be written for the call, and are as many as we say.
+        match unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as _, left_ms) } {
+            1.. => return Ok(true),
+            0 if left_ms != i32::MAX => return begin().map(|()| false),
             0 => {}
             _ => {
                 let error = io::Error::last_os_error();

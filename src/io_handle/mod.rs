@@ -29,6 +29,7 @@ mod mode;
 mod pauses;
 mod plain;
 pub(crate) mod poll_arm;
+mod wait_any;
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -43,6 +44,7 @@ use std::time::Duration;
 use socket2::{Protocol, SockRef};
 
 pub(crate) use self::complete::poll_by_ring;
+pub(crate) use self::wait_any::wait_any;
 pub(crate) use crate::driver::op::{Direction, Op};
 pub use message::Received;
 

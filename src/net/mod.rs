@@ -13,6 +13,8 @@
 
 mod addr;
 mod builder;
+mod connecting;
+mod race;
 mod tcp;
 mod tcp_builder;
 mod tcp_options;
