@@ -78,14 +78,14 @@ impl Files {
         let (places, given) = (self.places.clone(), self.given.clone());
         let stamps = known.as_ref().map(|read| read.stamps);
         let job = move || places.read_if_changed(given, stamps);
-        let fresh = match (known, blocking::try_unblock_for(Reason::LOOK_UP, job)?) {
-            (Some(known), None) => return Ok((known, false)),
+        let fresh = match (&known, blocking::try_unblock_for(Reason::LOOK_UP, job)?) {
+            (Some(known), None) => return Ok((Arc::clone(known), false)),
             (_, Some(fresh)) => Arc::new(fresh),
             (None, None) => unreachable!("without stamps there is always something new"),
         };
-        let mut state = self.lock();
-        let is_news = state.read.replace(Arc::clone(&fresh)).is_some();
-        Ok((fresh, is_news))
+        self.lock().read = Some(Arc::clone(&fresh));
+        // Several may have been the first.
+        Ok((fresh, known.is_some()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

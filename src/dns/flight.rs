@@ -19,7 +19,12 @@ use super::exchange::failure;
 use crate::wait::{Reason, WaitQueue};
 
 pub(crate) struct Flights<K, T> {
-    flights: Mutex<HashMap<K, Arc<Flight<T>>>>,
+    flights: Mutex<HashMap<K, Entry<T>>>,
+}
+
+struct Entry<T> {
+    flight: Arc<Flight<T>>,
+    passengers: usize,
 }
 
 struct Flight<T> {
@@ -37,7 +42,7 @@ enum State<T> {
 enum Role<T> {
     Leader,
     Follower,
-    Passenger(T),
+    Arrived(T),
 }
 
 impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
@@ -57,14 +62,11 @@ impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
         waited: impl Fn(),
         work: impl Fn() -> Result<T, ErrorKind>,
     ) -> Result<T, ErrorKind> {
-        let flight = Arc::clone(lock(&self.flights).entry(key.clone()).or_insert_with(|| {
-            Arc::new(Flight { state: Mutex::new(State::Vacant), waiting: WaitQueue::new() })
-        }));
-        let passage = Passage { flights: self, key, flight };
+        let passage = self.board(key);
         let mut is_counted = false;
         loop {
             match passage.flight.role() {
-                Role::Passenger(value) => return Ok(value),
+                Role::Arrived(value) => return Ok(value),
                 Role::Leader => {
                     let lead = Lead { flight: &passage.flight };
                     let value = work()?;
@@ -85,6 +87,16 @@ impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
         }
     }
 
+    fn board<'a>(&'a self, key: &'a K) -> Passage<'a, K, T> {
+        let mut flights = lock(&self.flights);
+        let entry = flights.entry(key.clone()).or_insert_with(|| {
+            let flight = Flight { state: Mutex::new(State::Vacant), waiting: WaitQueue::new() };
+            Entry { flight: Arc::new(flight), passengers: 0 }
+        });
+        entry.passengers += 1;
+        Passage { flights: self, key, flight: Arc::clone(&entry.flight) }
+    }
+
     #[cfg(test)]
     fn len(&self) -> usize {
         lock(&self.flights).len()
@@ -95,7 +107,7 @@ impl<T: Clone> Flight<T> {
     fn role(&self) -> Role<T> {
         let mut state = lock(&self.state);
         match &*state {
-            State::Done(value) => Role::Passenger(value.clone()),
+            State::Done(value) => Role::Arrived(value.clone()),
             State::Led => Role::Follower,
             State::Vacant => {
                 *state = State::Led;
@@ -133,19 +145,23 @@ impl<K: Hash + Eq, T> Passage<'_, K, T> {
     /// Those who come from now on begin anew.
     fn land(&self) {
         let mut flights = lock(&self.flights.flights);
-        if flights.get(self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+        if self.entry(&mut flights).is_some() {
             flights.remove(self.key);
         }
+    }
+
+    /// Ours, unless it has landed; there may be a later one of the same key.
+    fn entry<'m>(&self, flights: &'m mut HashMap<K, Entry<T>>) -> Option<&'m mut Entry<T>> {
+        flights.get_mut(self.key).filter(|entry| Arc::ptr_eq(&entry.flight, &self.flight))
     }
 }
 
 impl<K: Hash + Eq, T> Drop for Passage<'_, K, T> {
     fn drop(&mut self) {
         let mut flights = lock(&self.flights.flights);
-        // The map's and ours; under its lock nobody takes another.
-        if Arc::strong_count(&self.flight) == 2
-            && flights.get(self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight))
-        {
+        let Some(entry) = self.entry(&mut flights) else { return };
+        entry.passengers -= 1;
+        if entry.passengers == 0 {
             flights.remove(self.key);
         }
     }
@@ -245,18 +261,19 @@ mod tests {
     fn a_follower_leaves_when_its_time_is_over_and_nobody_else_does() {
         crate::run(|| {
             let (flights, waiting) = (Numbers::new(), AtomicUsize::new(0));
+            let (started, is_started) = oneshot::channel::<()>();
             let (done, is_done) = oneshot::channel::<()>();
-            let is_done = Mutex::new(Some(is_done));
+            let ends = Mutex::new(Some((started, is_done)));
             thread::scope(|scope| {
                 let leader = scope.spawn(|| {
                     join(&flights, &waiting, || {
-                        let is_done = lock(&is_done).take().unwrap();
+                        let (started, is_done) = lock(&ends).take().unwrap();
+                        started.send(()).unwrap();
                         is_done.recv().unwrap();
                         Ok(1)
                     })
                 });
-                until(|| flights.len() == 1);
-                thread::yield_now();
+                is_started.recv().unwrap();
                 let late = time::timeout(Duration::from_millis(5), || {
                     join(&flights, &waiting, || unreachable!("another leads"))
                 });
