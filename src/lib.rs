@@ -101,6 +101,7 @@ mod child;
 mod clock;
 #[allow(unsafe_code)]
 mod coroutine;
+mod cosocket;
 #[allow(unsafe_code)]
 mod current;
 #[allow(unsafe_code)]
@@ -176,6 +177,9 @@ pub mod time;
 use std::fmt;
 
 pub use blocking::unblock;
+pub use cosocket::{
+    Address, ConnectOptions, Cosocket, Error, ErrorKind, Target, TimeoutMode, connect,
+};
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
 pub use runtime::{Builder, Runtime, run};
