@@ -102,6 +102,7 @@ mod child;
 mod clock;
 #[allow(unsafe_code)]
 mod coroutine;
+mod cosocket;
 #[allow(unsafe_code)]
 mod current;
 #[allow(unsafe_code)]
@@ -180,6 +181,10 @@ pub mod time;
 use std::fmt;
 
 pub use blocking::unblock;
+pub use cosocket::{
+    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, Names, OptionName, Parts,
+    Pieces, SocketOption, Stream, Target, TimeoutMode, connect,
+};
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
 pub use runtime::{Builder, Runtime, run};

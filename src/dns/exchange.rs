@@ -110,7 +110,7 @@ impl<'a> Exchange<'a> {
         while !asking.is_empty() && clock::now() < until {
             let handles: Vec<&IoHandle> =
                 asking.iter().map(|asking: &Asking<'_>| asking.socket.as_io_handle()).collect();
-            match wait_any(&handles, libc::POLLIN, Some(until)) {
+            match wait_any(&handles, libc::POLLIN, Some(until), None) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => return Err(failure(error)),

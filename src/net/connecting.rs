@@ -11,13 +11,13 @@ use super::TcpStream;
 use crate::io_handle::IoHandle;
 
 /// A socket of ours, in non-blocking mode, that connects or is connected.
-pub(super) struct Connecting {
+pub(crate) struct Connecting {
     io: IoHandle,
     is_connected: bool,
 }
 
 impl Connecting {
-    pub(super) fn start(socket: Socket, address: &SocketAddr) -> io::Result<Connecting> {
+    pub(crate) fn start(socket: Socket, address: &SocketAddr) -> io::Result<Connecting> {
         let io = IoHandle::new(socket.into(), false);
         match SockRef::from(&io).connect(&SockAddr::from(*address)) {
             Ok(()) => Ok(Connecting { io, is_connected: true }),
@@ -28,15 +28,15 @@ impl Connecting {
         }
     }
 
-    pub(super) fn io(&self) -> &IoHandle {
+    pub(crate) fn io(&self) -> &IoHandle {
         &self.io
     }
 
-    pub(super) fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.is_connected
     }
 
-    pub(super) fn wait(self, timeout: Option<Duration>) -> io::Result<TcpStream> {
+    pub(crate) fn wait(self, timeout: Option<Duration>) -> io::Result<TcpStream> {
         let ready = match self.is_connected {
             true => libc::POLLOUT,
             false => self.io.wait_ready(libc::POLLOUT, timeout)?,
@@ -45,7 +45,7 @@ impl Connecting {
     }
 
     /// What has come of it; `ready` is what poll says now.
-    pub(super) fn finish(self, ready: i16) -> io::Result<TcpStream> {
+    pub(crate) fn finish(self, ready: i16) -> io::Result<TcpStream> {
         let socket = SockRef::from(&self.io);
         if let Some(error) = socket.take_error()? {
             return Err(error);

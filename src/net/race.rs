@@ -15,24 +15,34 @@ use std::time::Duration;
 use super::TcpStream;
 use super::connecting::Connecting;
 use crate::clock::{self, NEVER, Nanos};
+use crate::io_handle::bounds::Cut;
 use crate::io_handle::{self, IoHandle, wait_any};
 
 /// How long an attempt runs alone, as RFC 8305 recommends.
-pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+pub(crate) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Less than this is a burst of connections (RFC 8305, section 8).
-pub(super) const ATTEMPT_DELAY_MIN: Duration = Duration::from_millis(10);
+pub(crate) const ATTEMPT_DELAY_MIN: Duration = Duration::from_millis(10);
+
+/// How a race is run.
+pub(crate) struct Rules<'a> {
+    /// How long an attempt runs alone.
+    pub(crate) delay: Duration,
+    /// For all attempts together.
+    pub(crate) deadline: Option<Nanos>,
+    /// By which another may end it.
+    pub(crate) cut: Option<&'a Cut>,
+}
 
 /// Connects to one of `addresses`.
-pub(super) fn connect(
+pub(crate) fn connect(
     addresses: Vec<SocketAddr>,
-    delay: Duration,
-    timeout: Option<Duration>,
+    rules: &Rules<'_>,
     start: impl Fn(&SocketAddr) -> io::Result<Connecting>,
 ) -> io::Result<TcpStream> {
     let mut race = Race { runners: Vec::new(), error: None };
     let mut waiting = in_turn(addresses).into_iter().peekable();
-    let deadline = timeout.map_or(NEVER, clock::after);
+    let deadline = rules.deadline.unwrap_or(NEVER);
     let mut next_start = 0;
     loop {
         let now = clock::now();
@@ -51,7 +61,7 @@ pub(super) fn connect(
                             continue;
                         }
                     }
-                    next_start = clock::later(now, delay);
+                    next_start = clock::later(now, rules.delay);
                 }
                 None if race.runners.is_empty() => return Err(race.into_error()),
                 None => next_start = NEVER,
@@ -59,7 +69,7 @@ pub(super) fn connect(
         }
         let until = if waiting.peek().is_some() { next_start.min(deadline) } else { deadline };
         let runners = race.runners.len();
-        if let Some(winner) = race.run_until(until)? {
+        if let Some(winner) = race.run_until(until, rules.cut)? {
             return Ok(winner);
         }
         if race.runners.len() < runners {
@@ -75,9 +85,9 @@ struct Race {
 
 impl Race {
     /// Waits until something has come of one of them.
-    fn run_until(&mut self, until: Nanos) -> io::Result<Option<TcpStream>> {
+    fn run_until(&mut self, until: Nanos, cut: Option<&Cut>) -> io::Result<Option<TcpStream>> {
         let handles: Vec<&IoHandle> = self.runners.iter().map(Connecting::io).collect();
-        if !wait_any(&handles, libc::POLLOUT, (until != NEVER).then_some(until))? {
+        if !wait_any(&handles, libc::POLLOUT, (until != NEVER).then_some(until), cut)? {
             return Ok(None);
         }
         let mut index = 0;

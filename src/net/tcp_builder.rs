@@ -12,6 +12,7 @@ use super::connecting::Connecting;
 use super::race;
 use super::tcp_options::set_defer_accept;
 use super::{Keepalive, TcpListener, TcpStream, ToSocketAddrs};
+use crate::clock;
 use crate::io_handle;
 
 /// Connections that may wait to be accepted, as in std.
@@ -165,7 +166,9 @@ impl TcpBuilder {
         self.check_timeout()?;
         let addresses = address.to_socket_addrs()?.collect();
         let delay = self.attempt_delay.unwrap_or(race::ATTEMPT_DELAY).max(race::ATTEMPT_DELAY_MIN);
-        race::connect(addresses, delay, self.connect_timeout, |address| self.begin_connect(address))
+        let deadline = self.connect_timeout.map(clock::after);
+        let rules = race::Rules { delay, deadline, cut: None };
+        race::connect(addresses, &rules, |address| self.begin_connect(address))
     }
 
     /// How long [`connect_any`](TcpBuilder::connect_any) lets an attempt run alone: 250 ms, as
