@@ -182,8 +182,8 @@ use std::fmt;
 
 pub use blocking::unblock;
 pub use cosocket::{
-    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, Names, OptionName, Parts,
-    Pieces, SocketOption, Stream, Target, TimeoutMode, connect,
+    Address, ConnectOptions, Cosocket, Datagram, Error, ErrorKind, Fragments, Names, OptionName,
+    Parts, Pieces, SocketOption, Stream, Target, TimeoutMode, UdpCosocket, connect,
 };
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;

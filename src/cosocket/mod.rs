@@ -29,6 +29,7 @@ mod send_file;
 mod state;
 mod timeouts;
 mod transport;
+mod udp;
 
 use std::fmt;
 use std::sync::Mutex;
@@ -41,6 +42,7 @@ pub use self::names::Names;
 pub use self::options::{OptionName, SocketOption};
 pub use self::parts::{Parts, Stream};
 pub use self::timeouts::TimeoutMode;
+pub use self::udp::{Datagram, UdpCosocket};
 
 use self::local::Local;
 use self::state::State;

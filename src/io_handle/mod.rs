@@ -25,6 +25,7 @@ pub(crate) mod blocking;
 pub(crate) mod bounds;
 pub(crate) mod claim;
 mod complete;
+pub(crate) mod datagram;
 mod message;
 mod mode;
 mod pauses;
