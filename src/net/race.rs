@@ -119,7 +119,8 @@ impl Race {
 }
 
 fn is_about_this_machine(error: &io::Error) -> bool {
-    let errors = [libc::ENETUNREACH, libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL];
+    // The last is that of a local address of the other family.
+    let errors = [libc::ENETUNREACH, libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL, libc::EINVAL];
     error.raw_os_error().is_some_and(|errno| errors.contains(&errno))
 }
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use cosocket::time::{self, Elapsed};
-use cosocket::{Builder, thread};
+use ::cosocket::time::{self, Elapsed};
+use ::cosocket::{Builder, thread};
 
 use super::server::*;
 use super::socket_util::everywhere;
@@ -135,7 +135,7 @@ fn a_limit_around_a_look_up_ends_it_and_says_so() {
 fn one_worker_is_enough_for_both_sides() {
     let runtime = Builder::new().workers(1).build().unwrap();
     runtime.run(|| {
-        let socket = cosocket::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = ::cosocket::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut config = Config::default();
         config.servers = vec![socket.local_addr().unwrap()];
         config.timeout = LONG;

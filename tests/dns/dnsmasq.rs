@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use cosocket::dns::{RecordData, RecordType};
+use ::cosocket::dns::{RecordData, RecordType};
 
 use super::socket_util::everywhere;
 use super::*;
@@ -58,9 +58,9 @@ fn names_are_looked_up_at_dnsmasq() {
             assert_eq!(resolver.reverse(ip.parse().unwrap()).unwrap(), ["both.test"]);
         }
     });
-    cosocket::run(|| {
+    ::cosocket::run(|| {
         let resolver = builder.clone().ipv6(false).build();
-        cosocket::thread::scope(|scope| {
+        ::cosocket::thread::scope(|scope| {
             for coroutine in 0..100 {
                 let resolver = &resolver;
                 scope.spawn(move || {

@@ -1,6 +1,6 @@
 //! Servers, and others, that lie.
 
-use cosocket::dns::Resolver;
+use ::cosocket::dns::Resolver;
 
 use super::server::*;
 use super::socket_util::everywhere;

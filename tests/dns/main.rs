@@ -12,6 +12,7 @@ mod util;
 
 mod aliases;
 mod cache;
+mod cosocket;
 mod dnsmasq;
 mod files;
 mod lies;
@@ -21,7 +22,7 @@ mod servers;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use cosocket::dns::{Config, Resolver, ResolverBuilder};
+use ::cosocket::dns::{Config, Resolver, ResolverBuilder};
 use server::Server;
 
 /// Longer than any test lasts: what has this for a timeout must not wait for it.

@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket;
 
-use cosocket::dns::RecordType;
+use ::cosocket::dns::RecordType;
 
 use super::server::*;
 use super::socket_util::everywhere;
@@ -192,7 +192,7 @@ fn short_names_are_looked_for_in_the_domains() {
 /// DNS-4: all types of records, by name or by number.
 #[test]
 fn records_are_read() {
-    use cosocket::dns::RecordData;
+    use ::cosocket::dns::RecordData;
     let server = Server::start(|ask, link| {
         let data: Vec<u8> = match ask.kind {
             15 => [vec![0, 10], wire("mail.test")].concat(),
@@ -230,7 +230,7 @@ fn records_are_read() {
 /// CON-5: all addresses are tried.
 #[test]
 fn a_connection_is_made_to_the_address_that_accepts() {
-    use cosocket::net::{TcpBuilder, TcpListener};
+    use ::cosocket::net::{TcpBuilder, TcpListener};
     let server = Server::start(|ask, link| {
         let addresses =
             ["127.0.0.2", "127.0.0.3", "127.0.0.1"].map(|ip| address(&ask.name, 60, ip));
