@@ -9,6 +9,7 @@
 //! 7. [Tuning Linux](_07_tuning_linux)
 //! 8. [Internals](_08_internals)
 //! 9. [Porting from tokio](_09_porting_from_tokio)
+//! 12. [Names](_12_names)
 
 #[doc = include_str!("01_first_server.md")]
 pub mod _01_first_server {}
@@ -36,3 +37,6 @@ pub mod _08_internals {}
 
 #[doc = include_str!("09_porting_from_tokio.md")]
 pub mod _09_porting_from_tokio {}
+
+#[doc = include_str!("12_names.md")]
+pub mod _12_names {}
