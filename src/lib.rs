@@ -179,7 +179,7 @@ use std::fmt;
 pub use blocking::unblock;
 pub use cosocket::{
     Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, OptionName, Parts, Pieces,
-    SocketOption, Stream, Target, TimeoutMode, connect,
+    QueueEvent, QueuedWriter, SocketOption, Stream, Target, TimeoutMode, Watermarks, connect,
 };
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;

@@ -1,6 +1,7 @@
 //! What can be sent by one call: bytes, text, numbers, and lists of such, as deep as you like.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::{IoSlice, Write};
 use std::ops::Range;
 use std::rc::Rc;
@@ -9,7 +10,8 @@ use std::sync::Arc;
 /// Something that can be sent: see [`Cosocket::send`](super::Cosocket::send).
 ///
 /// * bytes and text: `[u8]`, `str`, `Vec<u8>`, `String`, `Box`, `Arc`, `Cow` of them;
-/// * integers, except `u8`, which bytes are made of, in decimal;
+/// * integers, except `u8`, which bytes are made of, in decimal; `f64` and `f32` with up to 14
+///   significant digits, as Lua prints them;
 /// * slices, arrays and `Vec`s of fragments, tuples of up to eight, `Option`s of one.
 ///
 /// Nothing is copied but numbers, and what is short. Implement it for your own types by handing
@@ -70,7 +72,7 @@ impl<'a> Pieces<'a> {
     }
 
     /// Adds a number, in decimal.
-    fn push_number(&mut self, number: impl std::fmt::Display) {
+    fn push_number(&mut self, number: impl fmt::Display) {
         let start = self.numbers.len();
         write!(self.numbers, "{number}").expect("a vector takes it");
         let end = self.numbers.len();
@@ -215,6 +217,45 @@ macro_rules! numbers {
 
 numbers!(i8, i16, i32, i64, i128, isize, u16, u32, u64, u128, usize);
 
+impl Fragments for f64 {
+    fn collect<'a>(&'a self, pieces: &mut Pieces<'a>) {
+        pieces.push_number(General(*self));
+    }
+}
+
+impl Fragments for f32 {
+    fn collect<'a>(&'a self, pieces: &mut Pieces<'a>) {
+        pieces.push_number(General(f64::from(*self)));
+    }
+}
+
+/// A number with 14 significant digits at most, as Lua prints it: `printf(3)`'s `%.14g`.
+struct General(f64);
+
+impl fmt::Display for General {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let General(number) = *self;
+        if !number.is_finite() {
+            return f.write_str(&number.to_string().to_ascii_lowercase());
+        }
+        let scientific = format!("{number:.13e}");
+        let (digits, exponent) = scientific.split_once('e').expect("scientific notation");
+        let exponent: i32 = exponent.parse().expect("an exponent");
+        if !(-4..14).contains(&exponent) {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            return write!(f, "{}e{sign}{:02}", without_zeros(digits), exponent.abs());
+        }
+        f.write_str(without_zeros(&format!("{number:.*}", (13 - exponent) as usize)))
+    }
+}
+
+fn without_zeros(digits: &str) -> &str {
+    match digits.contains('.') {
+        true => digits.trim_end_matches('0').trim_end_matches('.'),
+        false => digits,
+    }
+}
+
 macro_rules! tuples {
     ($($part:ident)*) => {
         impl<$($part: Fragments),*> Fragments for ($($part,)*) {
@@ -260,6 +301,29 @@ mod tests {
         );
         assert_eq!(joined(Cow::Borrowed("cow")), "cow");
         assert_eq!(joined(Arc::<[u8]>::from(&b"arc"[..])), "arc");
+    }
+
+    // Section 2 item 16; each as C's printf has it.
+    #[test]
+    fn floats_have_fourteen_significant_digits() {
+        for (number, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.0, "1"),
+            (0.1 + 0.2, "0.3"),
+            (3.14159265358979, "3.1415926535898"),
+            (1e13, "10000000000000"),
+            (99999999999999.9, "1e+14"),
+            (1e14, "1e+14"),
+            (-1.5e300, "-1.5e+300"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (f64::INFINITY, "inf"),
+            (f64::NAN, "nan"),
+        ] {
+            assert_eq!(joined(number), text);
+        }
+        assert_eq!(joined(0.5_f32), "0.5");
     }
 
     #[test]

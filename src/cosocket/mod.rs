@@ -22,6 +22,7 @@ mod local;
 mod options;
 mod output;
 mod parts;
+mod queued_writer;
 mod receive;
 mod send;
 mod send_file;
@@ -38,6 +39,7 @@ pub use self::error::{Error, ErrorKind};
 pub use self::fragments::{Fragments, Pieces};
 pub use self::options::{OptionName, SocketOption};
 pub use self::parts::{Parts, Stream};
+pub use self::queued_writer::{QueueEvent, QueuedWriter, Watermarks};
 pub use self::timeouts::TimeoutMode;
 
 use self::local::Local;
