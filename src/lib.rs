@@ -178,8 +178,9 @@ use std::fmt;
 
 pub use blocking::unblock;
 pub use cosocket::{
-    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, OptionName, Parts, Pieces,
-    QueueEvent, QueuedWriter, SocketOption, Stream, Target, TimeoutMode, Watermarks, connect,
+    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, Number, OptionName, Parts,
+    Pieces, QueueEvent, QueuedWriter, SocketOption, Stream, Target, Text, TimeoutMode, Watermarks,
+    connect,
 };
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;

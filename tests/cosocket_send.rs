@@ -12,7 +12,7 @@ use std::time::Duration;
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::os::unix::net::UnixStream;
 use cosocket::{
-    Cosocket, ErrorKind, QueueEvent, QueuedWriter, SocketOption, Watermarks, spawn, thread,
+    Cosocket, ErrorKind, QueueEvent, QueuedWriter, SocketOption, Text, Watermarks, spawn, thread,
 };
 use socket_util::{everywhere, spawn_waiting};
 
@@ -54,7 +54,7 @@ fn read_slowly(mut peer: impl Read) -> Vec<u8> {
 
 /// Sends until the peer's silence times it out.
 fn stall(socket: &Cosocket) -> cosocket::Error {
-    socket.with_send_timeout(MILLISECOND, || socket.send(vec![7; 50 << 20])).unwrap_err()
+    socket.with_send_timeout(MILLISECOND, || socket.send(vec![7_u8; 50 << 20])).unwrap_err()
 }
 
 // SND-1, section 2 item 19
@@ -88,7 +88,7 @@ fn thousands_of_odd_slices_arrive_in_order() {
         assert!(slices.len() > 2 * libc::UIO_MAXIOV as usize);
         let reader = spawn(move || read_slowly(peer));
         assert_eq!(socket.send_vectored(&slices).unwrap(), data.len());
-        assert_eq!(socket.send(("and ", 1, ["more", "!"])).unwrap(), 10);
+        assert_eq!(socket.send(("and ", Text(1), ["more", "!"])).unwrap(), 10);
         socket.close().unwrap();
         let received = reader.join().unwrap();
         assert!(received[..data.len()] == data, "the data was changed on its way");
@@ -121,7 +121,7 @@ fn a_send_to_a_slow_reader_does_not_time_out() {
     cosocket::run(|| {
         let (socket, mut peer) = narrow_pair();
         let patience = Duration::from_millis(300);
-        let data = vec![7; 4 << 20];
+        let data = vec![7_u8; 4 << 20];
         let len = data.len();
         let reader = spawn(move || {
             let (mut received, mut buffer) = (0, vec![0; len / 12]);
@@ -173,7 +173,7 @@ fn try_send_sends_what_there_is_room_for() {
     everywhere(|| {
         let (socket, mut peer) = narrow_pair();
         assert_eq!(socket.try_send(b"").unwrap(), 0);
-        let data = vec![7; 1 << 20];
+        let data = vec![7_u8; 1 << 20];
         let mut sent = 0;
         let error = loop {
             match socket.try_send(&data) {
@@ -197,7 +197,7 @@ fn try_send_is_refused_while_another_sends() {
     cosocket::run(|| {
         let (socket, peer) = narrow_pair();
         let sender = Arc::clone(&socket);
-        let sender = spawn_waiting(move || sender.send(vec![7; 4 << 20]));
+        let sender = spawn_waiting(move || sender.send(vec![7_u8; 4 << 20]));
         assert_eq!(socket.try_send(b"x").unwrap_err().kind(), ErrorKind::BusyWriting);
         let reader = spawn(move || read_slowly(peer));
         assert_eq!(sender.join().unwrap().unwrap(), 4 << 20);

@@ -36,7 +36,7 @@ use std::sync::Mutex;
 pub use self::address::{Address, Target};
 pub use self::connect::{ConnectOptions, connect};
 pub use self::error::{Error, ErrorKind};
-pub use self::fragments::{Fragments, Pieces};
+pub use self::fragments::{Fragments, Number, Pieces, Text};
 pub use self::options::{OptionName, SocketOption};
 pub use self::parts::{Parts, Stream};
 pub use self::queued_writer::{QueueEvent, QueuedWriter, Watermarks};
