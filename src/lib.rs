@@ -101,6 +101,7 @@ mod child;
 mod clock;
 #[allow(unsafe_code)]
 mod coroutine;
+mod cosocket;
 #[allow(unsafe_code)]
 mod current;
 #[allow(unsafe_code)]
@@ -176,6 +177,10 @@ pub mod time;
 use std::fmt;
 
 pub use blocking::unblock;
+pub use cosocket::{
+    Address, ConnectOptions, Cosocket, Error, ErrorKind, LINE_LIMIT, PEEK_LIMIT, Target,
+    TimeoutMode, Until, connect, framing,
+};
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
 pub use runtime::{Builder, Runtime, run};
@@ -206,6 +211,10 @@ struct Readme;
 pub mod internals {
     pub use crate::blocking::{Counts, counts};
     pub use crate::timer::{Timer, Wheel};
+    pub mod receive {
+        //! What a cosocket receives with, over any source of bytes.
+        pub use crate::cosocket::receive::*;
+    }
     pub mod arch {
         //! Context switches.
         pub use crate::arch::*;

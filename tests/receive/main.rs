@@ -6,9 +6,9 @@
 compile_error!("this test needs `--cfg cosocket_internals`, which .cargo/config.toml sets");
 
 mod bytes;
-
+mod chunking;
 mod memory;
-
-
+mod packets;
+mod reference;
 mod script;
 mod until;

@@ -30,6 +30,7 @@
 //! found drained. (Measured: see `benches/receive.rs`, `short answers` and `bulk`.)
 
 mod buffer;
+mod calls;
 mod exact;
 mod line;
 mod packet;
@@ -46,7 +47,7 @@ pub use line::LINE_LIMIT;
 pub use pattern::Pattern;
 pub use peek::PEEK_LIMIT;
 pub use source::Source;
-pub use until::Chunk;
+pub use until::{Chunk, Until};
 
 use super::{Error, ErrorKind};
 use buffer::Buffer;
@@ -88,6 +89,7 @@ impl Default for Receiver {
 }
 
 impl Receiver {
+    /// With nothing received yet.
     pub fn new() -> Receiver {
         Receiver::with_longest_read(LONGEST_READ)
     }
@@ -127,6 +129,11 @@ impl Receiver {
     /// No more can be read: the peer has ended the stream, or it has failed.
     pub fn at_end(&self) -> bool {
         self.end != End::NotSeen
+    }
+
+    /// A call has failed for the end of the stream, so that every later one will.
+    pub fn has_told_end(&self) -> bool {
+        self.end == End::Told
     }
 
     /// The check every call begins with.

@@ -14,6 +14,7 @@
 use memchr::memmem::Finder;
 
 /// What to look for; not empty.
+#[derive(Debug)]
 pub struct Pattern {
     finder: Finder<'static>,
     /// For each prefix, by its length less one: the longest shorter one that it also ends with.
@@ -46,6 +47,7 @@ impl Pattern {
         Some(Pattern { finder: Finder::new(bytes).into_owned(), shorter: shorter_prefixes(bytes) })
     }
 
+    /// The pattern itself.
     pub fn bytes(&self) -> &[u8] {
         self.finder.needle()
     }

@@ -1,5 +1,6 @@
 //! A look at what comes, which leaves it there.
 
+use super::rest::bad_max;
 use super::{Receiver, Source};
 use crate::cosocket::{Error, ErrorKind};
 
@@ -18,5 +19,18 @@ impl Receiver {
             self.more(source, 1)?;
         }
         Ok(&self.buffer.data()[..len])
+    }
+
+    /// What has arrived, at least a byte and at most `max`, which stays.
+    pub fn peek_any(&mut self, source: &impl Source, max: usize) -> Result<&[u8], Error> {
+        if max == 0 {
+            return Err(bad_max());
+        }
+        self.begin()?;
+        if self.buffer.is_empty() {
+            self.more(source, 1)?;
+        }
+        let data = self.buffer.data();
+        Ok(&data[..data.len().min(max)])
     }
 }

@@ -9,7 +9,7 @@ impl Receiver {
     /// What has arrived, at least a byte and at most `max`; waits only while that is nothing.
     pub fn any(&mut self, source: &impl Source, max: usize) -> Result<Vec<u8>, Error> {
         if max == 0 {
-            return Err(Error::with_text(ErrorKind::InvalidInput, "bad max argument"));
+            return Err(bad_max());
         }
         self.begin()?;
         if self.buffer.is_empty() {
@@ -51,4 +51,8 @@ impl Receiver {
             Err(_) => {}
         }
     }
+}
+
+pub(super) fn bad_max() -> Error {
+    Error::with_text(ErrorKind::InvalidInput, "bad max argument")
 }
