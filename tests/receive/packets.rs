@@ -34,7 +34,8 @@ fn length_prefixed_packets() {
         assert_eq!((packet.header(), packet.body()), (&b"\0\x05"[..], &b"hello"[..]));
         assert_eq!(packet.into_body(), b"hello");
         let empty = receiver.packet(script, &framing).unwrap();
-        assert_eq!((empty.body(), empty.into_bytes()), (&b""[..], b"\0\0".to_vec()));
+        assert_eq!((empty.body(), empty.as_bytes()), (&b""[..], &b"\0\0"[..]));
+        assert_eq!(empty.into_bytes(), b"\0\0");
         assert_fails(receiver.packet(script, &framing), ErrorKind::Closed, b"\0\x05wor");
         assert_fails(receiver.packet(script, &framing), ErrorKind::Closed, b"");
     });
@@ -123,7 +124,7 @@ fn lengths_that_are_refused() {
                 assert_eq!((error.kind(), error.partial()), (kind, &b""[..]));
                 assert_eq!(error.to_string(), text);
             }
-            assert!(receiver.capacity() < 100, "told before memory is taken");
+            assert!(receiver.capacity() < 8192, "told before memory is taken");
             assert_eq!(receiver.exact(script, stream.len()).unwrap(), stream);
         });
     }

@@ -64,10 +64,6 @@ impl Buffer {
         self.space(len)
     }
 
-    /// How much space there is without more memory.
-    pub(super) fn room(&self) -> usize {
-        self.bytes.len() - self.len()
-    }
 
     /// The first `len` bytes of the space are now filled.
     pub(super) fn commit(&mut self, len: usize) {
@@ -162,7 +158,6 @@ mod tests {
     fn space_is_made_by_moving_before_growing() {
         let mut buffer = filled(b"0123456789");
         assert_eq!(buffer.take(8, 0), b"01234567");
-        assert_eq!(buffer.room(), 8);
         buffer.space(8).copy_from_slice(b"abcdefgh");
         buffer.commit(8);
         assert_eq!((buffer.data(), buffer.capacity()), (&b"89abcdefgh"[..], 10));
