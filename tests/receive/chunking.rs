@@ -57,9 +57,7 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-fn record(
-    number: impl Strategy<Value = usize>,
-) -> impl Strategy<Value = (Vec<u8>, bool, usize)> {
+fn record(number: impl Strategy<Value = usize>) -> impl Strategy<Value = (Vec<u8>, bool, usize)> {
     (text(1..9), any::<bool>(), number)
 }
 

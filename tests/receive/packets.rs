@@ -109,7 +109,12 @@ fn lengths_that_are_refused() {
             ErrorKind::Protocol,
             "protocol error: a packet of 3 bytes, less than its header",
         ),
-        (long, b"\0\x63", ErrorKind::Oversized, "oversized: a packet of 101 bytes, where 100 are the most"),
+        (
+            long,
+            b"\0\x63",
+            ErrorKind::Oversized,
+            "oversized: a packet of 101 bytes, where 100 are the most",
+        ),
         (
             longest,
             &[0xff; 8],

@@ -158,8 +158,7 @@ fn chunks_end_at_the_pattern() {
 fn other_reads_between_chunks() {
     each(b"hello, world ----abc\n", |session| {
         let mut iterator = iterator(b"--abc");
-        for (chunk, byte) in
-            [(&b"hell"[..], b"o"), (b", wo", b"r"), (b"ld -", b"-"), (b"", b"\n")]
+        for (chunk, byte) in [(&b"hell"[..], b"o"), (b", wo", b"r"), (b"ld -", b"-"), (b"", b"\n")]
         {
             session.chunk(&mut iterator, 4, chunk);
             session.exact(byte);

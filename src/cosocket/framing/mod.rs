@@ -20,7 +20,7 @@ use std::ops::Range;
 pub use delimited::Delimited;
 pub use length_prefixed::{ByteOrder, LengthField, LengthPrefixed};
 
-use super::{Error, ErrorKind};
+use super::{Cosocket, Error, ErrorKind};
 
 /// How long a packet may be when nothing else is said, in bytes; as in Swoole.
 pub const PACKET_LIMIT: usize = 2 << 20;
@@ -163,6 +163,25 @@ impl fmt::Debug for Packet {
         let mut debug = f.debug_struct("Packet");
         debug.field("header", &self.header().escape_ascii().to_string());
         debug.field("body", &self.body().escape_ascii().to_string()).finish()
+    }
+}
+
+impl Cosocket {
+    /// Sends `body` as a packet of `framing`, header and all in one call; returns how many bytes
+    /// that is. For the other way see [`receive_packet`](Cosocket::receive_packet).
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Cosocket::send). `Oversized` for a body that is too long for the framing, and
+    /// what else it finds, such as `InvalidInput` for a body with the delimiter in it: nothing was
+    /// sent.
+    pub fn send_packet(
+        &self,
+        framing: &(impl Framing + ?Sized),
+        body: &[u8],
+    ) -> Result<usize, Error> {
+        let Envelope { before, after } = framing.envelope(body)?;
+        self.send((before, body, after))
     }
 }
 

@@ -64,7 +64,6 @@ impl Buffer {
         self.space(len)
     }
 
-
     /// The first `len` bytes of the space are now filled.
     pub(super) fn commit(&mut self, len: usize) {
         assert!(len <= self.bytes.len() - self.end, "a source read more than it had space for");

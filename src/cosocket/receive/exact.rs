@@ -52,11 +52,7 @@ impl Receiver {
     }
 
     /// The next bytes, at least one, as many as `destination` takes. It is not empty.
-    fn some_into(
-        &mut self,
-        source: &impl Source,
-        destination: &mut [u8],
-    ) -> Result<usize, Error> {
+    fn some_into(&mut self, source: &impl Source, destination: &mut [u8]) -> Result<usize, Error> {
         if self.buffer.is_empty() {
             if destination.len() >= FIRST_READ {
                 return self.more_into(source, destination);

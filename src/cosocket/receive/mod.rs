@@ -150,11 +150,7 @@ impl Receiver {
     }
 
     /// Reads straight into `destination`, which is not empty. Only while nothing waits.
-    fn more_into(
-        &mut self,
-        source: &impl Source,
-        destination: &mut [u8],
-    ) -> Result<usize, Error> {
+    fn more_into(&mut self, source: &impl Source, destination: &mut [u8]) -> Result<usize, Error> {
         debug_assert!(self.buffer.is_empty(), "what waits goes first");
         self.read_once(|receiver| {
             receiver.buffer.release();

@@ -58,7 +58,8 @@ fn framing(input: &mut Unstructured<'_>) -> Result<Box<dyn Framing>> {
         LengthField::U64(order),
         LengthField::I64(order),
     ])?;
-    let mut framing = LengthPrefixed::new(field).limit(limit).offset(input.arbitrary::<u8>()?.into());
+    let mut framing =
+        LengthPrefixed::new(field).limit(limit).offset(input.arbitrary::<u8>()?.into());
     if input.arbitrary()? {
         framing = framing.body_offset(input.arbitrary::<u8>()?.into());
     }
