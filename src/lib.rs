@@ -178,9 +178,9 @@ use std::fmt;
 
 pub use blocking::unblock;
 pub use cosocket::{
-    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, Number, OptionName, Parts,
-    Pieces, QueueEvent, QueuedWriter, SocketOption, Stream, Target, Text, TimeoutMode, Watermarks,
-    connect,
+    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, LINE_LIMIT, Number, OptionName,
+    PEEK_LIMIT, Parts, Pieces, QueueEvent, QueuedWriter, SocketOption, Stream, Target, Text,
+    TimeoutMode, Until, Watermarks, connect, framing,
 };
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
@@ -212,6 +212,10 @@ struct Readme;
 pub mod internals {
     pub use crate::blocking::{Counts, counts};
     pub use crate::timer::{Timer, Wheel};
+    pub mod receive {
+        //! What a cosocket receives with, over any source of bytes.
+        pub use crate::cosocket::receive::*;
+    }
     pub mod arch {
         //! Context switches.
         pub use crate::arch::*;
