@@ -182,8 +182,9 @@ use std::fmt;
 
 pub use blocking::unblock;
 pub use cosocket::{
-    Address, ConnectOptions, Cosocket, Datagram, Error, ErrorKind, Fragments, Names, OptionName,
-    Parts, Pieces, SocketOption, Stream, Target, TimeoutMode, UdpCosocket, connect,
+    Address, ConnectOptions, Cosocket, Datagram, Error, ErrorKind, Fragments, LINE_LIMIT, Names,
+    Number, OptionName, PEEK_LIMIT, Parts, Pieces, QueueEvent, QueuedWriter, SocketOption, Stream,
+    Target, Text, TimeoutMode, UdpCosocket, Until, Watermarks, connect, framing,
 };
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
@@ -221,6 +222,10 @@ pub mod internals {
         pub fn fuzz(data: &[u8]) {
             crate::dns::fuzz(data);
         }
+    }
+    pub mod receive {
+        //! What a cosocket receives with, over any source of bytes.
+        pub use crate::cosocket::receive::*;
     }
     pub mod arch {
         //! Context switches.

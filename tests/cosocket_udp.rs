@@ -15,7 +15,7 @@ use std::time::Duration;
 use cosocket::net::UdpSocket;
 use cosocket::os::unix::net::UnixDatagram;
 use cosocket::time;
-use cosocket::{Address, Builder, Error, ErrorKind, UdpCosocket, spawn_local};
+use cosocket::{Address, Builder, Error, ErrorKind, Text, UdpCosocket, spawn_local};
 use socket_util::{everywhere, spawn_waiting};
 
 /// A server that anyone may send to, and its address.
@@ -129,7 +129,7 @@ fn a_send_is_a_datagram() {
         let received = || server.receive_from(65_536).unwrap().into_data();
         socket.send("text").unwrap();
         assert_eq!(received(), b"text");
-        socket.send(("a", vec![("b", 1), ("c", 22)], [b"d".to_vec()])).unwrap();
+        socket.send(("a", vec![("b", Text(1)), ("c", Text(22))], [b"d".to_vec()])).unwrap();
         assert_eq!(received(), b"ab1c22d");
         socket.send("").unwrap();
         assert_eq!(received(), b"");
@@ -261,7 +261,7 @@ fn an_unconnected_socket_serves_many() {
         let (server, address) = server();
         let clients = [(); 3].map(|()| connected(address));
         for (number, client) in clients.iter().enumerate() {
-            client.send(("hello ", number as u32)).unwrap();
+            client.send(("hello ", Text(number))).unwrap();
         }
         let mut from = HashSet::new();
         for _ in &clients {
@@ -474,7 +474,7 @@ fn a_unix_server_answers_clients_without_a_name_of_their_own() {
         let server = UnixDatagram::bind(&path).unwrap();
         let client = UdpCosocket::new();
         client.set_peer_name(format!("unix:{}", path.display())).unwrap();
-        client.send(("ping", 1)).unwrap();
+        client.send(("ping", Text(1))).unwrap();
         let mut buffer = [0; 100];
         let (len, from) = server.recv_from(&mut buffer).unwrap();
         assert_eq!(&buffer[..len], b"ping1");
@@ -543,7 +543,7 @@ fn a_unix_sender_waits_for_room() {
         let target = format!("unix:{}", path.display());
         let sender = spawn_local(move || {
             let client = UdpCosocket::new();
-            (0..100u32).for_each(|number| client.send_to(number, &*target).unwrap());
+            (0..100u32).for_each(|number| client.send_to(Text(number), &*target).unwrap());
         });
         for number in 0..100u32 {
             let datagram = server.receive_from(10).unwrap();
@@ -572,7 +572,7 @@ fn a_socket_is_shared_among_workers() {
             let server = Arc::clone(&server);
             runtime.spawn(move || {
                 for number in 0..100u32 {
-                    server.send_to((sender, "/", number), address).unwrap();
+                    server.send_to((Text(sender), "/", Text(number)), address).unwrap();
                     cosocket::thread::yield_now();
                 }
             })

@@ -36,13 +36,13 @@ use crate::io_handle;
 /// A datagram socket over UDP or a Unix socket, with OpenResty's calls and words.
 ///
 /// ```
-/// use cosocket::UdpCosocket;
 /// use cosocket::net::UdpSocket;
+/// use cosocket::{Text, UdpCosocket};
 ///
 /// let server = UdpSocket::bind("127.0.0.1:0")?;
 /// let socket = UdpCosocket::new();
 /// socket.set_peer_name(server.local_addr()?)?;
-/// socket.send(("ping ", 1))?;
+/// socket.send(("ping ", Text(1)))?;
 ///
 /// let mut buffer = [0; 100];
 /// let (len, client) = server.recv_from(&mut buffer)?;

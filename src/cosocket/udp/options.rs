@@ -21,10 +21,11 @@ impl UdpCosocket {
     pub fn set_ttl(&self, ttl: u32) -> Result<(), Error> {
         let endpoint = self.endpoint()?;
         check_ttl(ttl)?;
-        Ok(match endpoint.is_ipv6() {
-            true => endpoint.options().set_unicast_hops_v6(ttl)?,
-            false => endpoint.options().set_ttl_v4(ttl)?,
-        })
+        match endpoint.is_ipv6() {
+            true => endpoint.options().set_unicast_hops_v6(ttl),
+            false => endpoint.options().set_ttl_v4(ttl),
+        }
+        .map_err(Error::from)
     }
 
     /// As [`set_ttl`](UdpCosocket::set_ttl), for what is sent to a group; 1 by default: this network
@@ -32,19 +33,21 @@ impl UdpCosocket {
     pub fn set_multicast_ttl(&self, ttl: u32) -> Result<(), Error> {
         let endpoint = self.endpoint()?;
         check_ttl(ttl)?;
-        Ok(match endpoint.is_ipv6() {
-            true => endpoint.options().set_multicast_hops_v6(ttl)?,
-            false => endpoint.options().set_multicast_ttl_v4(ttl)?,
-        })
+        match endpoint.is_ipv6() {
+            true => endpoint.options().set_multicast_hops_v6(ttl),
+            false => endpoint.options().set_multicast_ttl_v4(ttl),
+        }
+        .map_err(Error::from)
     }
 
     /// Whether this machine's own members of a group hear what it sends to it. On by default.
     pub fn set_multicast_loop(&self, is_heard: bool) -> Result<(), Error> {
         let endpoint = self.endpoint()?;
-        Ok(match endpoint.is_ipv6() {
-            true => endpoint.options().set_multicast_loop_v6(is_heard)?,
-            false => endpoint.options().set_multicast_loop_v4(is_heard)?,
-        })
+        match endpoint.is_ipv6() {
+            true => endpoint.options().set_multicast_loop_v6(is_heard),
+            false => endpoint.options().set_multicast_loop_v4(is_heard),
+        }
+        .map_err(Error::from)
     }
 
     /// By which interface it sends to groups, given by its index; 0 is up to the system.
@@ -60,24 +63,26 @@ impl UdpCosocket {
     pub fn join_multicast(&self, group: IpAddr, interface: u32) -> Result<(), Error> {
         let endpoint = self.endpoint()?;
         let options = endpoint.options();
-        Ok(match group {
+        match group {
             IpAddr::V4(group) => {
-                options.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface))?;
+                options.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface))
             }
-            IpAddr::V6(group) => options.join_multicast_v6(&group, interface)?,
-        })
+            IpAddr::V6(group) => options.join_multicast_v6(&group, interface),
+        }
+        .map_err(Error::from)
     }
 
     /// Undoes [`join_multicast`](UdpCosocket::join_multicast).
     pub fn leave_multicast(&self, group: IpAddr, interface: u32) -> Result<(), Error> {
         let endpoint = self.endpoint()?;
         let options = endpoint.options();
-        Ok(match group {
+        match group {
             IpAddr::V4(group) => {
-                options.leave_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface))?;
+                options.leave_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface))
             }
-            IpAddr::V6(group) => options.leave_multicast_v6(&group, interface)?,
-        })
+            IpAddr::V6(group) => options.leave_multicast_v6(&group, interface),
+        }
+        .map_err(Error::from)
     }
 
     /// Joins a group of IPv4, and hears what `source` sends to it (`IP_ADD_SOURCE_MEMBERSHIP`); on
