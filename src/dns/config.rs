@@ -15,7 +15,8 @@ const SERVERS_MAX: usize = 3;
 /// use cosocket::dns::Config;
 /// use std::time::Duration;
 ///
-/// let config = Config::parse("nameserver 192.0.2.1\nsearch a.test b.test\noptions ndots:2 rotate");
+/// let text = "nameserver 192.0.2.1\nsearch a.test b.test\noptions ndots:2 rotate";
+/// let config = Config::parse(text);
 /// assert_eq!(config.servers, ["192.0.2.1:53".parse().unwrap()]);
 /// assert_eq!(config.search, ["a.test", "b.test"]);
 /// assert_eq!((config.ndots, config.rotate), (2, true));
@@ -73,8 +74,8 @@ impl Config {
     /// Reads the text of a `resolv.conf`. What is not understood is skipped, as the C library does.
     ///
     /// `nameserver`, `search`, `domain` and these `options` are known: `ndots` (at most 15),
-    /// `timeout` (1 to 30 s), `attempts` (1 to 5), `rotate`, `use-vc`, `no-aaaa`. A server may have a
-    /// port, which is our own addition: `nameserver 127.0.0.1:5353`, `nameserver [::1]:5353`.
+    /// `timeout` (1 to 30 s), `attempts` (1 to 5), `rotate`, `use-vc`, `no-aaaa`. A server may have
+    /// a port, which is our own addition: `nameserver 127.0.0.1:5353`, `nameserver [::1]:5353`.
     pub fn parse(text: &str) -> Config {
         let mut config = Config::default();
         let mut servers = Vec::new();

@@ -40,7 +40,7 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// What comes by UDP. More than we say that we take, for servers that do not listen.
 const BUFFER_BYTES: usize = 4096;
 
-/// Response codes of servers that do not know EDNS (RFC 6891, section 7), or not this version of it.
+/// Response codes of servers that do not know EDNS, or not this version of it (RFC 6891, section 7).
 const CODES_WITHOUT_EDNS: [u16; 3] = [1, 4, 16];
 
 /// Asks `questions`, and returns what came of each. The error is that the wait was cut.

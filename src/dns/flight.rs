@@ -7,8 +7,8 @@
 //!      '-- the leader is cancelled --'   one of those who wait leads in its place
 //! ```
 //!
-//! A leader works in its own frame, under its own cancel and limits; what ends it ends nobody else's
-//! wait. Those who wait may leave at any time, and the last one to leave takes the flight down.
+//! A leader works in its own frame, under its own cancel and limits; what ends it ends nobody
+//! else's wait. Those who wait may leave at any time, and the last one to leave takes the flight down.
 
 use std::collections::HashMap;
 use std::hash::Hash;

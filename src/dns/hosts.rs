@@ -63,7 +63,8 @@ mod tests {
     #[test]
     fn names_have_all_their_addresses_in_order() {
         let hosts = Hosts::parse(
-            "192.0.2.1 One one-alias # a comment\n\t2001:db8::1\tone\nnonsense two\n192.0.2.1 one\n#9.9.9.9 one",
+            "192.0.2.1 One one-alias # a comment\n\t2001:db8::1\tone\nnonsense two\n\
+             192.0.2.1 one\n#9.9.9.9 one",
         );
         assert_eq!(hosts.addresses("ONE."), Some(vec![ip("192.0.2.1"), ip("2001:db8::1")]));
         assert_eq!(hosts.addresses("one-alias"), Some(vec![ip("192.0.2.1")]));

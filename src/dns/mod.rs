@@ -15,13 +15,13 @@
 //! # Where answers come from
 //!
 //! This is the one feature of the crate that changes where an answer comes from. A
-//! `Cosocket` that is given a name asks this resolver if the feature `dns` is on, and
+//! [`Cosocket`](crate::Cosocket) that is given a name asks this resolver if the feature `dns` is on, and
 //! the system's `getaddrinfo`, on the pool of blocking threads, if not; either can be asked for
-//! by name. The mirror of std ([`net`](crate::net)) always asks the system, as std does.
+//! by name ([`Names`](crate::Names)). The mirror of std ([`net`](crate::net)) always asks the system, as std does.
 //!
 //! | | this resolver | the system's |
 //! |---|---|---|
-//! | asks | name servers, by UDP and TCP | what `nsswitch.conf` says: also mDNS, LDAP, containers' names |
+//! | asks | name servers, by UDP and TCP | whom `nsswitch.conf` names: also mDNS, LDAP |
 //! | many at once | as many as there are sockets | 64 threads |
 //! | a cancel, a timeout | ends it at once | the thread goes on to its end |
 //! | remembers | for as long as the server allows; also that there is nothing | nothing |

@@ -69,8 +69,8 @@ impl Asked<'_> {
         &self.bytes[..2]
     }
 
-    /// Whether what follows the header of a message is this question. Case counts in the name alone,
-    /// and there if it is random.
+    /// Whether what follows the header of a message is this question. Case counts in the name
+    /// alone, and there if it is random.
     pub(crate) fn is_repeated_in(&self, rest: &[u8]) -> bool {
         let labels = self.question.name.iter();
         let name_bytes = labels.map(|label| label.len() + 1).sum::<usize>() + 1;

@@ -167,7 +167,8 @@ impl Resolver {
     ///
     /// let listener = TcpListener::bind("127.0.0.1:0")?;
     /// let port = listener.local_addr()?.port();
-    /// let stream = Resolver::system().connect(&TcpBuilder::new().nodelay(true), "localhost", port)?;
+    /// let builder = TcpBuilder::new().nodelay(true);
+    /// let stream = Resolver::system().connect(&builder, "localhost", port)?;
     /// assert_eq!(stream.peer_addr()?, listener.local_addr()?);
     /// # std::io::Result::Ok(())
     /// ```

@@ -52,7 +52,7 @@ fn names_are_looked_up_at_dnsmasq() {
         assert!(matches!(&service[0].data, RecordData::Srv { port: 8080, priority: 1, .. }));
         let mail = resolver.query("test", RecordType::Mx).unwrap();
         assert!(
-            matches!(&mail[0].data, RecordData::Mx { preference: 5, exchange } if exchange == "mail.test")
+            matches!(&mail[0].data, RecordData::Mx { preference: 5, exchange: e } if e == "mail.test")
         );
         for ip in ["192.0.2.7", "2001:db8::7"] {
             assert_eq!(resolver.reverse(ip.parse().unwrap()).unwrap(), ["both.test"]);

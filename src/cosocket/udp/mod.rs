@@ -56,11 +56,11 @@ use crate::io_handle;
 ///
 /// A receive waits for a datagram, and a send while the socket's buffer is full (of a Unix socket,
 /// the receiver's queue), for at most the timeout: 60 seconds unless
-/// [`set_timeout`](UdpCosocket::set_timeout) says otherwise. OpenResty's send never waits, and fails
-/// where ours does.
+/// [`set_timeout`](UdpCosocket::set_timeout) says otherwise. OpenResty's send never waits, and
+/// fails where ours does.
 ///
-/// A cancel unwinds out of either and leaves the socket as it is: there is no place in a stream that
-/// could be lost. A datagram that comes at that moment is there for the next call.
+/// A cancel unwinds out of either and leaves the socket as it is: there is no place in a stream
+/// that could be lost. A datagram that comes at that moment is there for the next call.
 ///
 /// # Errors
 ///

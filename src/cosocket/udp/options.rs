@@ -28,8 +28,8 @@ impl UdpCosocket {
         .map_err(Error::from)
     }
 
-    /// As [`set_ttl`](UdpCosocket::set_ttl), for what is sent to a group; 1 by default: this network
-    /// only.
+    /// As [`set_ttl`](UdpCosocket::set_ttl), for what is sent to a group; 1 by default: this
+    /// network only.
     pub fn set_multicast_ttl(&self, ttl: u32) -> Result<(), Error> {
         let endpoint = self.endpoint()?;
         check_ttl(ttl)?;

@@ -71,9 +71,10 @@ impl UdpCosocket {
     /// refused`. The socket stays usable.
     pub fn receive(&self, max: usize) -> Result<Datagram, Error> {
         io_handle::begin_call()?;
-        let endpoint = self.endpoint()?;
+        self.endpoint()?;
         let _turn = self.claim()?;
-        receive_one(&endpoint, max)
+        // Of now: nobody sets another peer while it is our turn.
+        receive_one(&self.endpoint()?, max)
     }
 
     /// [`receive`](UdpCosocket::receive) from anyone. A socket that is not open is opened.
@@ -143,8 +144,9 @@ impl UdpCosocket {
 
     fn open_to_receive(&self) -> Result<(std::sync::Arc<Endpoint>, Turn<'_>), Error> {
         io_handle::begin_call()?;
-        let endpoint = self.endpoint_or_open(None)?;
-        Ok((endpoint, self.claim()?))
+        self.endpoint_or_open(None)?;
+        let turn = self.claim()?;
+        Ok((self.endpoint()?, turn))
     }
 
     /// The socket to send by, and the address in the kernel's form.
