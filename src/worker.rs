@@ -82,7 +82,10 @@ pub(crate) struct Worker {
     /// In the middle of a trim of several batches.
     trims_on: Cell<bool>,
     budget: Cell<u32>,
+    /// Calls in a row that did not wait.
     streak: Cell<u32>,
+    /// Calls in non-blocking mode that were answered `WouldBlock`, since the last other call.
+    refusals: Cell<u32>,
     pub(crate) unwinds: Unwinds,
     /// Coroutines in waits that end by themselves: while there are any, nothing is deadlocked.
     outside_waits: Cell<usize>,
@@ -117,6 +120,7 @@ impl Worker {
             trims_on: Cell::new(false),
             budget: Cell::new(0),
             streak: Cell::new(0),
+            refusals: Cell::new(0),
             unwinds: Unwinds::default(),
             outside_waits: Cell::new(0),
             lingering: Cell::new(0),
@@ -212,6 +216,7 @@ impl Worker {
 
     fn give_way_to_next(&self, me: &'static Coroutine) {
         self.streak.set(0);
+        self.refusals.set(0);
         if arch::DIRECT
             && let Some(next) = self.take_turn()
         {
@@ -271,9 +276,23 @@ impl Worker {
     /// the loop gets its turn, and with it the timers, the driver and all that is ready.
     #[inline]
     pub(crate) fn charge(&self) {
-        let streak = self.streak.get() + 1;
-        self.streak.set(streak);
-        if streak > STREAK_BUDGET {
+        self.refusals.set(0);
+        self.count_towards_yield(&self.streak);
+    }
+
+    /// A call in non-blocking mode that was refused comes through here. Its caller counts on not
+    /// being suspended, and may hold a lock of std; so it gives way only when it does nothing but
+    /// ask, in a loop that may be waiting for a neighbour on this worker.
+    #[inline]
+    pub(crate) fn charge_refusal(&self) {
+        self.count_towards_yield(&self.refusals);
+    }
+
+    #[inline]
+    fn count_towards_yield(&self, calls: &Cell<u32>) {
+        let count = calls.get() + 1;
+        calls.set(count);
+        if count > STREAK_BUDGET {
             self.budget.set(0);
             self.yield_now();
         }
