@@ -1,6 +1,8 @@
 //! Sending and receiving: one datagram, or many by one system call.
 
 use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use socket2::SockAddr;
 
@@ -10,8 +12,8 @@ use super::super::{Error, ErrorKind};
 use super::datagram::Datagram;
 use super::endpoint::Endpoint;
 use super::{Turn, UdpCosocket};
+use crate::io_handle;
 use crate::io_handle::datagram::{Arrived, BATCH_MAX, LocalAddress};
-use crate::io_handle::{self};
 use crate::os::unix::net::to_kernel;
 
 /// No datagram is longer.
@@ -74,7 +76,8 @@ impl UdpCosocket {
         self.endpoint()?;
         let _turn = self.claim()?;
         // Of now: nobody sets another peer while it is our turn.
-        receive_one(&self.endpoint()?, max)
+        let endpoint = self.endpoint()?;
+        receive_one(&endpoint, max)
     }
 
     /// [`receive`](UdpCosocket::receive) from anyone. A socket that is not open is opened.
@@ -132,7 +135,7 @@ impl UdpCosocket {
     /// As [`send_to`](UdpCosocket::send_to), if it is the first that fails.
     pub fn send_batch_to<D: AsRef<[u8]>>(
         &self,
-        datagrams: &[(D, std::net::SocketAddr)],
+        datagrams: &[(D, SocketAddr)],
     ) -> Result<usize, Error> {
         io_handle::begin_call()?;
         let Some((_, first)) = datagrams.first() else { return Ok(0) };
@@ -142,7 +145,7 @@ impl UdpCosocket {
         transmit_all(&endpoint, &datagrams)
     }
 
-    fn open_to_receive(&self) -> Result<(std::sync::Arc<Endpoint>, Turn<'_>), Error> {
+    fn open_to_receive(&self) -> Result<(Arc<Endpoint>, Turn<'_>), Error> {
         io_handle::begin_call()?;
         self.endpoint_or_open(None)?;
         let turn = self.claim()?;
@@ -150,7 +153,7 @@ impl UdpCosocket {
     }
 
     /// The socket to send by, and the address in the kernel's form.
-    fn way_to(&self, address: &Address) -> Result<(std::sync::Arc<Endpoint>, SockAddr), Error> {
+    fn way_to(&self, address: &Address) -> Result<(Arc<Endpoint>, SockAddr), Error> {
         let endpoint = self.endpoint_or_open(Some(address))?;
         if endpoint.is_connected {
             return Err(io::Error::from_raw_os_error(libc::EISCONN).into());
@@ -160,7 +163,7 @@ impl UdpCosocket {
             Address::Unix(address) => to_kernel(address)?,
             Address::Host(host, port) => {
                 let addresses = self.names.names().look_up(host, *port)?;
-                let is_ours = |to: &&std::net::SocketAddr| to.is_ipv6() == endpoint.is_ipv6();
+                let is_ours = |to: &&SocketAddr| to.is_ipv6() == endpoint.is_ipv6();
                 let first = addresses.iter().find(is_ours).or(addresses.first());
                 (*first.ok_or(ErrorKind::Resolve)?).into()
             }
