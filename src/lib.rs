@@ -75,7 +75,7 @@
 //! None is on by default.
 //!
 //! * `futures`: `futures::block_on`, and sockets for async crates.
-//! * `dns`: a resolver of our own, which `Cosocket` then uses; see [`dns`](crate::dns).
+//! * `dns`: a resolver of our own, which cosockets then use: [`guide::_12_names`].
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
 

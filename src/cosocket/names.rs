@@ -15,7 +15,7 @@ use crate::net::ToSocketAddrs;
 /// Who looks the names up that cosockets are to connect to.
 ///
 /// The default is the one thing that a feature of this crate changes: with `dns` it is
-/// [`Resolver::system`](crate::dns::Resolver::system), without it the system's own resolver.
+/// `dns::Resolver::system()`, without it the system's own resolver.
 /// Whoever needs one of them whatever the features are asks for it: a socket by
 /// [`Cosocket::set_names`], a runtime by [`Builder::names`](crate::Builder::names).
 ///
