@@ -25,6 +25,7 @@ mod output;
 mod parts;
 mod queued_writer;
 pub(crate) mod receive;
+mod report;
 mod send;
 mod send_file;
 mod state;
@@ -77,6 +78,8 @@ pub struct Cosocket {
     timeouts: Timeouts,
     /// What connections are made from.
     local: Mutex<Local>,
+    #[cfg(feature = "log")]
+    log_errors: std::sync::atomic::AtomicBool,
 }
 
 impl Cosocket {
