@@ -76,6 +76,7 @@
 //!
 //! * `futures`: `futures::block_on`, and sockets for async crates.
 //! * `dns`: a resolver of our own, which cosockets then use: [`guide::_12_names`].
+//! * `log`: [`Cosocket::set_log_errors`](Cosocket), errors of sockets in the log of the crate `log`.
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
 
@@ -186,8 +187,8 @@ use std::fmt;
 pub use blocking::unblock;
 pub use cosocket::{
     Address, ConnectOptions, Cosocket, Datagram, Error, ErrorKind, Fragments, LINE_LIMIT, Names,
-    Number, OptionName, PEEK_LIMIT, Parts, Pieces, QueueEvent, QueuedWriter, SocketOption, Stream,
-    Target, Text, TimeoutMode, UdpCosocket, Until, Watermarks, connect, framing,
+    Number, OptionName, PEEK_LIMIT, Parts, Pieces, Proxy, QueueEvent, QueuedWriter, SocketOption,
+    Stream, Target, Text, TimeoutMode, UdpCosocket, Until, Watermarks, connect, framing,
 };
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
