@@ -145,6 +145,8 @@ mod socket;
 #[allow(unsafe_code)]
 mod stack;
 #[allow(unsafe_code)]
+mod switch_hook;
+#[allow(unsafe_code)]
 mod timer;
 mod unwind;
 #[allow(unsafe_code)]

@@ -17,6 +17,7 @@ pub use std::thread::{Result, available_parallelism, panicking};
 pub use self::waits::{park, park_timeout, shield, sleep, sleep_until, yield_now};
 pub use crate::local::{AccessError, LocalKey};
 pub use crate::scope::{Scope, ScopedJoinHandle, TryScope, scope, try_scope};
+pub use crate::switch_hook::{SwitchHook, with_switch_hook, with_thread_local};
 
 use crate::coroutine::{Kept, Outcome, Spawned, detach, drop_quietly};
 use crate::current;

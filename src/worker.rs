@@ -36,6 +36,7 @@ use crate::ready::ReadyQueue;
 use crate::registry;
 use crate::shared::Shared;
 use crate::stack::{Reserved, StackCache, Warm};
+use crate::switch_hook;
 use crate::timer::Wheel;
 use crate::unwind::{Unwinds, abort_on_panic};
 use crate::wait::Reason;
@@ -204,6 +205,14 @@ impl Worker {
     }
 
     fn give_way(&self, me: &'static Coroutine) {
+        if !me.hooked.get() {
+            self.give_way_unhooked(me);
+        } else {
+            switch_hook::around_switch(me, || self.give_way_unhooked(me));
+        }
+    }
+
+    fn give_way_unhooked(&self, me: &'static Coroutine) {
         self.note_unwind(me);
         // What runs on this stack until the switch, and after it, is the scheduler.
         abort_on_panic(|| self.give_way_to_next(me));
