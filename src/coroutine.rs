@@ -246,15 +246,18 @@ unsafe fn stack_high_water(coroutine: &Coroutine) -> usize {
     }
 }
 
-/// What handles know of a coroutine, for as long as they live.
-pub(crate) struct Identity {
+/// What handles know of a coroutine, for as long as they live. Public in name only, for a sealed
+/// trait.
+#[expect(missing_debug_implementations)]
+pub struct Identity {
     pub(crate) id: u64,
     name: Option<Box<Name>>,
     pub(crate) spawned_at: &'static Location<'static>,
     coroutine: *const Coroutine,
     generation: u32,
     progress: AtomicU32,
-    joiner: WaitSlot,
+    /// Woken once `is_done` holds. For one at a time: whoever has the handle to himself.
+    pub(crate) joiner: WaitSlot,
 }
 
 // SAFETY: the pointer leads to type-stable memory of which only atomics are used through it.
