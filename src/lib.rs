@@ -95,6 +95,7 @@ mod atomics;
 mod blocking;
 #[allow(unsafe_code)]
 mod blocks;
+mod census;
 #[cfg(test)]
 mod child;
 #[allow(unsafe_code)]
@@ -111,6 +112,7 @@ mod doorbell;
 mod driver;
 #[allow(unsafe_code)]
 mod dump;
+mod ids;
 #[allow(unsafe_code)]
 mod io_handle;
 #[allow(unsafe_code)]
