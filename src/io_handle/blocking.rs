@@ -31,8 +31,8 @@ impl IoHandle {
         attempt: impl Fn(bool) -> io::Result<i32>,
     ) -> io::Result<i32> {
         let deadline = self.timeout(direction).map(clock::after);
-        if let Some(limit) = limit::of_thread(true) {
-            return self.block_within(limit, direction, deadline, attempt);
+        if limit::of_thread(true).is_some() {
+            return self.block_within_limits(direction, deadline, attempt);
         }
         loop {
             // Readiness that leads to nothing must not make it go on for ever.
@@ -61,9 +61,8 @@ impl IoHandle {
 
     /// As `block_on`, on a thread whose waits a limit bounds: it waits in `poll` only.
     #[cold]
-    fn block_within(
+    fn block_within_limits(
         &self,
-        limit: Nanos,
         direction: Direction,
         deadline: Option<Nanos>,
         attempt: impl Fn(bool) -> io::Result<i32>,
@@ -77,11 +76,7 @@ impl IoHandle {
             if self.mode.is_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            poll_blocking(
-                self.fd.as_raw_fd(),
-                events_of(direction),
-                nearer(deadline, Some(limit)),
-            )?;
+            poll_within_limits(self.fd.as_raw_fd(), events_of(direction), deadline)?;
         }
     }
 }
@@ -104,14 +99,24 @@ fn events_of(direction: Direction) -> i16 {
     }
 }
 
-/// The nearer of two deadlines.
-fn nearer(one: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> {
-    [one, other].into_iter().flatten().min()
-}
-
 /// Waits for readiness, for at most `timeout`.
 pub(crate) fn wait_ready(fd: RawFd, events: i16, timeout: Option<Duration>) -> io::Result<i16> {
-    poll_blocking(fd, events, nearer(timeout.map(clock::after), limit::of_thread(true)))
+    poll_within_limits(fd, events, timeout.map(clock::after))
+}
+
+/// Waits for readiness, up to `deadline`, and for no longer than the limits in force allow.
+fn poll_within_limits(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
+    loop {
+        let limit = limit::of_thread(true);
+        let until = [deadline, limit].into_iter().flatten().min();
+        match poll_blocking(fd, events, until) {
+            // It was for a look at the limits that it ended.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && until != deadline => {
+                begin()?;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Waits for readiness, whatever limit is in force.

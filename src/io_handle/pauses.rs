@@ -43,7 +43,7 @@ impl IoHandle {
         let Some(worker) = current::worker() else {
             return match limit::of_thread(true) {
                 None => self.block_on(direction, |_| attempt(true)),
-                Some(limit) => self.attempt_until(limit, direction, attempt),
+                Some(_) => self.attempt_within_limits(direction, attempt),
             };
         };
         let nonblocking = self.begin(worker)?;
@@ -77,19 +77,18 @@ impl IoHandle {
         }
     }
 
-    /// The same on a plain thread whose waits a limit bounds.
+    /// The same on a plain thread whose waits limits bound.
     #[cold]
-    fn attempt_until(
+    fn attempt_within_limits(
         &self,
-        limit: Nanos,
         direction: Direction,
         attempt: impl Fn(bool) -> io::Result<i32>,
     ) -> io::Result<i32> {
         blocking::begin()?;
-        let timeout = self.timeout(direction).map_or(Nanos::MAX, clock::after);
-        let until = limit.min(timeout);
+        let deadline = self.timeout(direction).map_or(Nanos::MAX, clock::after);
         let mut pause = FIRST_PAUSE;
         loop {
+            let until = limit::of_thread(true).unwrap_or(Nanos::MAX).min(deadline);
             let now = clock::now();
             match attempt(false) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
