@@ -149,7 +149,7 @@ mod sealed {
             false
         }
 
-        /// When an attempt will succeed by the clock alone.
+        /// When an attempt will succeed by the clock alone, or is due in case it might.
         fn deadline(&self) -> Option<Nanos> {
             None
         }
