@@ -132,6 +132,8 @@ mod overflow;
 mod ready;
 mod registry;
 #[allow(unsafe_code)]
+mod remedy;
+#[allow(unsafe_code)]
 mod runtime;
 #[cfg(cosocket_asan)]
 #[allow(unsafe_code)]
