@@ -13,11 +13,10 @@
 //! small: whoever finished was placed, and had placed those that it spawned. In particular, zero
 //! means that there was a moment at which nobody lived; and if nobody outside spawns, it lasts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::atomics::{AtomicU64, Ordering};
+use crate::counter::Counter;
 
-use crate::metrics::Counter;
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Census {
     by_itself: Counter,
     finished: Counter,
@@ -25,6 +24,10 @@ pub(crate) struct Census {
 }
 
 impl Census {
+    pub(crate) fn new() -> Census {
+        Census { by_itself: Counter::new(), finished: Counter::new(), by_others: AtomicU64::new(0) }
+    }
+
     /// The worker itself: it has one more.
     #[inline]
     pub(crate) fn count_placed(&self) {
@@ -47,7 +50,7 @@ impl Census {
         self.finished.read()
     }
 
-    pub(crate) fn placed(&self) -> u64 {
+    fn placed(&self) -> u64 {
         self.by_itself.read() + self.by_others.load(Ordering::Acquire)
     }
 
@@ -56,4 +59,16 @@ impl Census {
         let finished = self.finished();
         (self.placed() - finished) as usize
     }
+}
+
+/// Those of all workers that are not finished, and the surplus: never too few.
+pub(crate) fn live<'a>(
+    workers: impl Iterator<Item = &'a Census> + Clone,
+    surplus: impl FnOnce() -> usize,
+) -> usize {
+    let finished: u64 = workers.clone().map(Census::finished).sum();
+    // Before the placed ones: who takes one from there counts it on a worker first.
+    let surplus = surplus();
+    let placed: u64 = workers.map(Census::placed).sum();
+    surplus + (placed - finished) as usize
 }

@@ -102,6 +102,7 @@ mod child;
 mod clock;
 #[allow(unsafe_code)]
 mod coroutine;
+mod counter;
 #[allow(unsafe_code)]
 mod current;
 #[allow(unsafe_code)]

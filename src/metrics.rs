@@ -1,6 +1,6 @@
 //! What workers count.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::counter::Counter;
 
 /// What a runtime's workers have done since it started. Plain numbers; subtract two to measure.
 ///
@@ -52,25 +52,5 @@ impl Counters {
         metrics.switches += self.switches.read();
         metrics.turns += self.turns.read();
         metrics.system_calls += self.system_calls.read() + self.attempts.read();
-    }
-}
-
-/// One writer, many readers: a plain load and store, no read-modify-write. Who reads a count sees
-/// what the writer did before it counted.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    #[inline]
-    pub(crate) fn add(&self, count: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed) + count, Ordering::Release);
-    }
-
-    pub(crate) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    pub(crate) fn read(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
     }
 }

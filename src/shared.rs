@@ -17,7 +17,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::census::Census;
+use crate::census::{self, Census};
 use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned};
 use crate::deadlock::Silence;
 use crate::mailbox::Mailbox;
@@ -82,10 +82,8 @@ impl Shared {
 
     /// How many coroutines are spawned and not finished. Never too few: see [`crate::census`].
     pub(crate) fn live(&self) -> usize {
-        let finished: u64 = self.seats.iter().map(|seat| seat.census.finished()).sum();
-        let surplus = self.surplus_len.load(Ordering::SeqCst);
-        let placed: u64 = self.seats.iter().map(|seat| seat.census.placed()).sum();
-        surplus + (placed - finished) as usize
+        let workers = self.seats.iter().map(|seat| &seat.census);
+        census::live(workers, || self.surplus_len.load(Ordering::SeqCst))
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -293,7 +291,7 @@ impl Seat {
         Ok(Seat {
             mailbox: registry::claim()?,
             counters: Arc::default(),
-            census: Census::default(),
+            census: Census::new(),
             report: AtomicBool::new(false),
             desk: Desk::new(),
         })
