@@ -123,8 +123,8 @@ impl Builder {
         self
     }
 
-    /// Aborts the process, after the report, when all coroutines wait for each other. For tests;
-    /// off by default.
+    /// Aborts the process, after the report, when all coroutines wait for each other, whatever other
+    /// threads do. For tests; off by default.
     pub fn abort_on_deadlock(mut self, abort: bool) -> Builder {
         self.abort_on_deadlock = abort;
         self

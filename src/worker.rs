@@ -444,12 +444,12 @@ impl Worker {
             || self.is_asked()
     }
 
-    fn turn(&self, wait: Wait) {
+    fn turn(&self, mut wait: Wait) {
         let silent = wait != Wait::Poll
             && self.outside_waits.get() == 0
             && self.wheel.next_expiry().is_none();
-        if silent {
-            self.runtime.fell_silent();
+        if silent && let Some(look_at) = self.runtime.fell_silent(self.now.get()) {
+            wait = wait.no_later_than(look_at);
         }
         self.counters.turns.add(1);
         self.driver.turn(wait, |block| self.wake(block));
