@@ -70,8 +70,8 @@ fn one_that_goes_on_is_left_alone() {
         for number in 0..3 {
             sender.send(number).unwrap();
             let got = select! {
-                () = select::finished(&mut handle) => None,
-                number = select::recv(&receiver) => number.ok(),
+                () = select::finished(&mut handle) => { None }, // with a comma, or without
+                number = select::recv(&receiver) => { number.ok() }
             };
             assert_eq!(got, Some(number));
         }

@@ -62,10 +62,9 @@ impl Reason {
 
     /// A call that can fail: a limit then cuts it in a shield, too.
     pub(crate) fn is_io(self) -> bool {
-        match self.kind {
-            Kind::Read | Kind::Write | Kind::Ready | Kind::Turn | Kind::Call | Kind::LookUp => true,
-            _ => false,
-        }
+        let Reason { kind, .. } = self;
+        matches!(kind, Kind::Read | Kind::Write | Kind::Ready | Kind::Turn)
+            || matches!(kind, Kind::Call | Kind::LookUp)
     }
 
     /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
