@@ -140,8 +140,8 @@ impl ServerResults {
 
     fn summary(&self) -> String {
         match self.rounds.last() {
-            Some(Some(round)) => match round.memory_per_connection {
-                Some(bytes) => format!("{bytes:.0} bytes/connection"),
+            Some(Some(round)) => match round.rest {
+                Some(rest) => format!("{:.0} bytes/connection", rest.resident_bytes),
                 None => format!("{:.0} round trips/s", round.per_second()),
             },
             _ => self.failure.clone().unwrap_or_else(|| "disturbed, thrown away".to_owned()),

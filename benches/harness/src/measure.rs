@@ -47,11 +47,18 @@ pub struct Round {
     pub unanswered: u64,
     pub errors: u64,
     pub troubles: String,
-    /// Of the server, for each connection.
-    pub memory_per_connection: Option<f64>,
+    /// What the server has grown by, for each connection.
+    pub rest: Option<Rest>,
     /// Seconds that others had of our cores.
     pub foreign_seconds: f64,
     pub is_disturbed: bool,
+}
+
+/// Bytes for each connection at rest.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest {
+    pub resident_bytes: f64,
+    pub page_table_bytes: f64,
 }
 
 pub const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 100.0];
@@ -67,6 +74,14 @@ impl Round {
 
     pub fn switches_per_reply(&self) -> f64 {
         self.switches as f64 / self.replies as f64
+    }
+
+    pub fn resident_bytes(&self) -> f64 {
+        self.rest.map_or(f64::NAN, |rest| rest.resident_bytes)
+    }
+
+    pub fn page_table_bytes(&self) -> f64 {
+        self.rest.map_or(f64::NAN, |rest| rest.page_table_bytes)
     }
 
     pub fn percentile(&self, percentile: f64) -> u64 {
@@ -143,10 +158,12 @@ impl Stage {
         let after = self.observe(process.pid())?;
         ready.release();
         let mut round = self.evaluate(&Tally::default(), &before, &after, REST);
-        let grown = |last: u64, first: u64| last.saturating_sub(first) as f64;
-        let bytes = grown(at_last.resident_bytes, at_first.resident_bytes)
-            + grown(at_last.page_table_bytes, at_first.page_table_bytes);
-        round.memory_per_connection = Some(bytes / cell.connections as f64);
+        let share =
+            |last: u64, first: u64| last.saturating_sub(first) as f64 / cell.connections as f64;
+        round.rest = Some(Rest {
+            resident_bytes: share(at_last.resident_bytes, at_first.resident_bytes),
+            page_table_bytes: share(at_last.page_table_bytes, at_first.page_table_bytes),
+        });
         // Memory does not mind who else computes.
         round.is_disturbed = false;
         Ok(round)
@@ -187,7 +204,7 @@ impl Stage {
             unanswered: tally.unanswered,
             errors: tally.errors(),
             troubles: tally.troubles(),
-            memory_per_connection: None,
+            rest: None,
             foreign_seconds,
             is_disturbed: foreign_seconds > tolerated,
         }

@@ -84,8 +84,7 @@ fn matrix_plots(report: &Report) -> String {
             .servers
             .iter()
             .filter_map(|server| {
-                let bytes = server.median(|round| round.memory_per_connection.unwrap_or(0.0))?;
-                Some((server.server.to_owned(), bytes))
+                Some((server.server.to_owned(), server.median(Round::resident_bytes)?))
             })
             .collect();
         out += &plot::bars(cell.cell.about, "bytes per connection", &bars);
@@ -123,7 +122,7 @@ fn cell_section(report: &Report, cell: &CellResults) -> String {
     }
     out += "<table><tr><th>server";
     if cell.cell.task == Task::Idle {
-        out += "<th>bytes per connection";
+        out += "<th>resident bytes per connection<th>page tables";
     } else {
         out += "<th>per s<th>spread<th>per CPU-s<th>p50 µs<th>p99 µs<th>p99.9 µs\
                 <th>system calls<th>context switches";
@@ -143,8 +142,8 @@ fn cell_section(report: &Report, cell: &CellResults) -> String {
 fn columns(report: &Report, cell: &CellResults, server: &ServerResults) -> Vec<String> {
     let or_dash = |value: Option<f64>| value.map_or("–".to_owned(), short);
     if cell.cell.task == Task::Idle {
-        let bytes = server.median(|round| round.memory_per_connection.unwrap_or(f64::NAN));
-        return vec![or_dash(bytes)];
+        let values = [Round::resident_bytes, Round::page_table_bytes];
+        return values.map(|bytes| or_dash(server.median(bytes))).to_vec();
     }
     let micros = |percentile| server.median(|round| round.percentile(percentile) as f64 / 1e3);
     let spread = statistics::spread(&server.values(Round::per_second));

@@ -57,9 +57,8 @@ fn server_value(report: &Report, cell: &CellResults, server: &ServerResults) -> 
         "name": server.server,
         "median_per_second": server.median(Round::per_second),
         "median_per_cpu_second": server.median(Round::per_cpu_second),
-        "memory_per_connection": server.median(|round| {
-            round.memory_per_connection.unwrap_or(f64::NAN)
-        }),
+        "median_resident_bytes_per_connection": server.median(Round::resident_bytes),
+        "median_page_table_bytes_per_connection": server.median(Round::page_table_bytes),
         "system_calls_per_reply": server.system_calls_per_reply,
         "thrown_away": server.thrown_away,
         "failure": server.failure,
@@ -92,7 +91,8 @@ fn round_value(round: &Round) -> Value {
         "latency_ns": latency,
         "unanswered": round.unanswered,
         "errors": round.errors,
-        "memory_per_connection": round.memory_per_connection,
+        "resident_bytes_per_connection": round.rest.map(|rest| rest.resident_bytes),
+        "page_table_bytes_per_connection": round.rest.map(|rest| rest.page_table_bytes),
         "foreign_cpu_seconds": round.foreign_seconds,
         "is_disturbed": round.is_disturbed,
     })

@@ -31,7 +31,7 @@ fn cell_text(report: &Report, results: &CellResults) -> String {
     let is_idle = results.cell.task == Task::Idle;
     let mut header = format!("  {:<22}", "");
     if is_idle {
-        let _ = write!(header, "{:>14}", "bytes/conn");
+        let _ = write!(header, "{:>14}{:>14}", "bytes/conn", "page tables");
     } else {
         for title in ["per s", "spread", "per CPU-s", "p50 µs", "p99 µs", "p99.9 µs"] {
             let _ = write!(header, "{title:>10}");
@@ -51,8 +51,10 @@ fn cell_text(report: &Report, results: &CellResults) -> String {
 fn server_text(report: &Report, cell: &CellResults, server: &ServerResults) -> String {
     let mut out = String::new();
     if cell.cell.task == Task::Idle {
-        let bytes = server.median(|round| round.memory_per_connection.unwrap_or(f64::NAN));
-        out = format!("{:>14}", bytes.map_or("-".into(), |bytes| format!("{bytes:.0}")));
+        for bytes in [Round::resident_bytes, Round::page_table_bytes] {
+            let bytes = server.median(bytes).map_or("-".into(), |bytes| format!("{bytes:.0}"));
+            let _ = write!(out, "{bytes:>14}");
+        }
     } else if server.values(Round::per_second).is_empty() {
         let _ = write!(out, "{:>10}", "-");
     } else {
@@ -100,8 +102,10 @@ pub fn remarks(server: &ServerResults) -> String {
     if kept > 0 {
         let _ = write!(out, "  {kept} of {} runs disturbed", server.rounds.len());
     }
-    let unanswered: u64 = server.rounds.iter().flatten().map(|round| round.unanswered).sum();
-    if unanswered > 0 {
+    let total = |count: fn(&Round) -> u64| server.rounds.iter().flatten().map(count).sum::<u64>();
+    let unanswered = total(|round| round.unanswered);
+    // Some are always under way.
+    if unanswered * 100 > total(|round| round.replies) {
         let _ = write!(out, "  {unanswered} requests unanswered at the end");
     }
     if let Some(failure) = &server.failure {

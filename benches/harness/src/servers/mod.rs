@@ -25,6 +25,8 @@ use std::process::Command;
 
 use socket2::{Domain, Socket, Type};
 
+pub use self::external::compile_go;
+
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
