@@ -58,7 +58,7 @@ impl Connection {
         let socket = bound_socket(attempt as usize)?;
         socket.set_nonblocking(true)?;
         match socket.connect(&server.into()) {
-            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
             _ => Ok(Connection::over(socket, id)),
         }
     }

@@ -199,8 +199,8 @@ mod switch {
         // SAFETY: a stack of its own, which outlives the last switch.
         unsafe { arch::init(&raw mut (*pair).own, (top, low), suspend_for_ever, pair.cast()) };
         let mut word = 0;
-        // SAFETY: it suspends to `home`, and is never done.
         let mut turn = || {
+            // SAFETY: it suspends to `home`, and is never done.
             word = unsafe { arch::resume(&raw mut (*pair).home, &raw mut (*pair).own, word) };
         };
         let measured = per_step(100 * STEPS, || time(100 * STEPS, &mut turn));

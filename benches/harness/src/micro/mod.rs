@@ -251,6 +251,9 @@ fn wait_for_output(mut child: Child) -> io::Result<Output> {
     child.wait_with_output()
 }
 
+/// A value for each runtime.
+type Bars = Vec<(String, f64)>;
+
 impl MicroResults {
     pub fn text(&self) -> String {
         let mut out = format!("\n{:<14}{:<6}{:>9}", "micro", "", "target");
@@ -291,7 +294,7 @@ impl MicroResults {
     }
 
     /// Title, unit and bars of each benchmark.
-    pub fn bars(&self) -> Vec<(&'static str, &'static str, Vec<(String, f64)>)> {
+    pub fn bars(&self) -> Vec<(&'static str, &'static str, Bars)> {
         let rows = self.rows.iter().map(|Row { micro, values }| {
             let bars = values.iter().filter_map(|(runtime, values)| {
                 Some((runtime.to_string(), statistics::median(values)?))

@@ -2,6 +2,7 @@
 
 use std::future::{Future, pending};
 use std::hint::black_box;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,7 +10,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Mutex, Notify, OwnedMutexGuard, mpsc};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
 
@@ -17,6 +18,8 @@ use super::{FAR, Footprint, MANY, MILLION, Measured, Noise, STEPS, per_step};
 
 pub fn measure(name: &str) -> Measured {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    // What is left in it ends with the process.
+    let runtime = ManuallyDrop::new(runtime);
     match name {
         "spawn-join" => timed(&runtime, STEPS, spawn_and_join),
         "spawn-fresh" => Some(suspend_many(&runtime, MANY)),
@@ -187,18 +190,20 @@ async fn walk(
 
 /// So many are suspended already, and all begin to sleep. Nanoseconds for each.
 async fn sleep_many(count: usize) -> f64 {
-    let (begun, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (begun, mut go) = (Arc::new(AtomicUsize::new(0)), Vec::with_capacity(count));
     for index in 0..count {
-        let (begun, go) = (Arc::clone(&begun), Arc::clone(&go));
+        let begun = Arc::clone(&begun);
+        let (sender, told) = oneshot::channel();
+        go.push(sender);
         tokio::spawn(async move {
-            go.notified().await;
+            told.await.expect("it is told");
             begun.fetch_add(1, Relaxed);
             tokio::time::sleep(FAR + Duration::from_micros(index as u64)).await;
         });
     }
     yield_now().await;
     let start = Instant::now();
-    go.notify_waiters();
+    go.into_iter().for_each(|go| go.send(()).expect("it waits"));
     while begun.load(Relaxed) < count {
         yield_now().await;
     }
