@@ -80,18 +80,21 @@ fn memory(count: usize) -> f64 {
 
 /// So many are suspended already, and all begin to sleep. Nanoseconds for each.
 fn sleep_many(count: usize) -> f64 {
-    let begun = Arc::new(AtomicUsize::new(0));
+    let [ready, begun] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
     let sleepers: Vec<_> = (0..count)
         .map(|index| {
-            let begun = Arc::clone(&begun);
+            let (ready, begun) = (Arc::clone(&ready), Arc::clone(&begun));
             cosocket::spawn(move || {
+                ready.fetch_add(1, Relaxed);
                 thread::park();
                 begun.fetch_add(1, Relaxed);
                 thread::sleep(FAR + Duration::from_micros(index as u64));
             })
         })
         .collect();
-    thread::yield_now();
+    while ready.load(Relaxed) < count {
+        thread::yield_now();
+    }
     let start = Instant::now();
     sleepers.iter().for_each(|sleeper| sleeper.thread().unpark());
     while begun.load(Relaxed) < count {
