@@ -35,7 +35,8 @@ fn run<H: Handler, const N: usize>(listener: TcpListener) -> io::Result<()> {
     loop {
         let (room, limit) = (events.as_mut_ptr(), BATCH as i32);
         // SAFETY: room for `limit` events.
-        let count = check(unsafe { libc::epoll_wait(epoll.as_raw_fd(), room, limit, -1) })?;
+        let count = check(unsafe { libc::epoll_wait(epoll.as_raw_fd(), room, limit, -1) });
+        let count = unless_interrupted(count)?;
         for event in &events[..count as usize] {
             let fd = event.u64 as RawFd;
             if fd == listener.as_raw_fd() {
@@ -113,6 +114,14 @@ fn turn<H: Handler>(
         watch(epoll, libc::EPOLL_CTL_MOD, fd, libc::EPOLLOUT)?;
     }
     Ok(())
+}
+
+/// A signal, or a tracer, ends a sleep: it is none of our errors.
+pub(super) fn unless_interrupted<T: Default>(result: io::Result<T>) -> io::Result<T> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(T::default()),
+        result => result,
+    }
 }
 
 /// How much the socket took; zero when it is full.

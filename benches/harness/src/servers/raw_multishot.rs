@@ -13,7 +13,7 @@ use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, cqueue, opcode, types};
 
 use super::handler::{Handler, dispatch};
-use super::raw_epoll::set_nodelay;
+use super::raw_epoll::{set_nodelay, unless_interrupted};
 use super::raw_uring::{check, open_ring, push};
 use super::{Settings, listen};
 
@@ -65,7 +65,7 @@ fn run<H: Handler, const N: usize>(listener: TcpListener) -> io::Result<()> {
     push(&mut server.ring, &accept)?;
     let mut completions = Vec::new();
     loop {
-        server.ring.submit_and_wait(1)?;
+        unless_interrupted(server.ring.submit_and_wait(1))?;
         completions.extend(server.ring.completion());
         for completion in completions.drain(..) {
             let (data, flags) = (completion.user_data(), completion.flags());

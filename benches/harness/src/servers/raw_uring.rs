@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::handler::{Handler, dispatch};
-use super::raw_epoll::{send, set_nodelay};
+use super::raw_epoll::{send, set_nodelay, unless_interrupted};
 use super::{Settings, listen};
 
 const ENTRIES: u32 = 256;
@@ -57,7 +57,7 @@ fn run<H: Handler, const N: usize>(listener: TcpListener) -> io::Result<()> {
     let mut connections: Vec<Option<Box<Connection<H, N>>>> = Vec::new();
     let mut completions = Vec::with_capacity(COMPLETIONS as usize);
     loop {
-        ring.submit_and_wait(1)?;
+        unless_interrupted(ring.submit_and_wait(1))?;
         completions.extend(ring.completion());
         for completion in completions.drain(..) {
             if completion.user_data() == ACCEPT {
