@@ -95,12 +95,14 @@ mod atomics;
 mod blocking;
 #[allow(unsafe_code)]
 mod blocks;
+mod census;
 #[cfg(test)]
 mod child;
 #[allow(unsafe_code)]
 mod clock;
 #[allow(unsafe_code)]
 mod coroutine;
+mod counter;
 #[allow(unsafe_code)]
 mod current;
 #[allow(unsafe_code)]
@@ -111,6 +113,7 @@ mod doorbell;
 mod driver;
 #[allow(unsafe_code)]
 mod dump;
+mod ids;
 #[allow(unsafe_code)]
 mod io_handle;
 #[allow(unsafe_code)]

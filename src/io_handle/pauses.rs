@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use socket2::{SockAddr, SockRef};
 
-use super::{Call, Direction, IoHandle, begin, blocking, ended, unwinding};
+use super::{Call, Direction, IoHandle, blocking, ended, refused, unwinding};
 use crate::clock::{self, Nanos};
 use crate::wait::{self, Kind, Reason, Signal};
 use crate::{current, limit};
@@ -46,8 +46,7 @@ impl IoHandle {
                 Some(limit) => self.attempt_until(limit, direction, attempt),
             };
         };
-        begin(worker)?;
-        let nonblocking = self.mode.is_nonblocking(self.fd.as_fd());
+        let nonblocking = self.begin(worker)?;
         let call = Call::new(worker, direction, self.timeout(direction));
         let reason = Reason::io(Kind::Write, self.fd.as_raw_fd());
         let mut pause = FIRST_PAUSE;
@@ -59,7 +58,7 @@ impl IoHandle {
                 result => return result,
             }
             if nonblocking {
-                return Err(io::ErrorKind::WouldBlock.into());
+                return Err(refused(worker));
             }
             if worker.is_unwinding() {
                 return Err(unwinding());
