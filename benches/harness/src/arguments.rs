@@ -31,8 +31,8 @@ A table goes to standard output, progress to standard error, report.html and rep
 thrown away if that does not help. What is not on this machine is skipped, with the reason.
 
 Options, of the matrix and the cells:
-  --servers A,B,...   only these; -n stands for those with several workers, which are not
-                      in the quick matrix
+  --servers A,B,...   only these; -n stands for those with several workers. Unless asked for,
+                      those and std's threads are not in the quick matrix
   --baseline A,B,...  whom to compare with, round by round; the first is the main one [tokio]
   --rounds N          [3; full: 15]
   --seconds S         length of a run [0.3; full and cell: 1]

@@ -217,3 +217,96 @@ impl Ready {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    const STALL: Duration = Duration::from_millis(300);
+
+    /// A server that echoes; `meddle` is told how many messages of a connection came before, and
+    /// says whether to go on.
+    fn echo(meddle: fn(u64, &mut [u8; 64]) -> bool) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                thread::spawn(move || serve(stream.unwrap(), meddle));
+            }
+        });
+        address
+    }
+
+    fn serve(mut stream: TcpStream, meddle: fn(u64, &mut [u8; 64]) -> bool) {
+        stream.set_nodelay(true).unwrap();
+        let mut message = [0; 64];
+        for number in 0.. {
+            let read = stream.read_exact(&mut message);
+            if read.is_err() || !meddle(number, &mut message) || stream.write_all(&message).is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    fn load(server: SocketAddr, pace: Pace, requests: Option<u64>) -> Tally {
+        let plan = Plan {
+            server,
+            protocol: Protocol::Echo { bytes: 64 },
+            connections: 2,
+            pace,
+            warm_up: Duration::ZERO,
+            duration: Duration::from_secs(if requests.is_some() { 60 } else { 1 }),
+            requests,
+            cores: machine::cores().unwrap()[..1].to_vec(),
+        };
+        prepare(plan).unwrap().run(|| ()).unwrap().0
+    }
+
+    #[test]
+    fn an_honest_server_has_no_errors() {
+        for pace in [Pace::Closed { depth: 1 }, Pace::Closed { depth: 8 }, Pace::Churn] {
+            let tally = load(echo(|_, _| true), pace, Some(500));
+            assert_eq!((tally.errors(), tally.first), (0, None), "{pace:?}");
+            assert!(tally.replies > 0);
+            assert_eq!(tally.latency.len(), tally.replies);
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_is_counted_and_ends_its_connection() {
+        let meddle = |number, message: &mut [u8; 64]| {
+            message[63] ^= u8::from(number == 20);
+            true
+        };
+        // Without its connections a load is over, whatever it was asked for.
+        let tally = load(echo(meddle), Pace::Closed { depth: 1 }, Some(u64::MAX));
+        assert_eq!((tally.wrong, tally.closed, tally.failed), (2, 0, 0));
+        assert!(tally.troubles().contains("byte 63 of message 20"), "{}", tally.troubles());
+    }
+
+    #[test]
+    fn a_closed_connection_is_counted() {
+        let tally = load(echo(|number, _| number < 20), Pace::Closed { depth: 1 }, Some(u64::MAX));
+        assert_eq!((tally.wrong, tally.closed + tally.failed), (0, 2));
+    }
+
+    #[test]
+    fn an_open_loop_charges_a_stall_to_all_that_waited() {
+        let meddle = |number, _: &mut [u8; 64]| {
+            if number == 50 {
+                thread::sleep(STALL);
+            }
+            true
+        };
+        let tally = load(echo(meddle), Pace::Open { per_second: 1000.0 }, None);
+        assert_eq!(tally.errors(), 0);
+        // Each of two connections stalls once, while 150 requests become due on it. A load that
+        // waits for its replies would have seen two slow ones.
+        let slow = STALL.as_nanos() as u64 / 2;
+        assert!(tally.latency.count_between(slow, u64::MAX) >= 100);
+        assert!(tally.latency.max() >= STALL.as_nanos() as u64 * 9 / 10);
+    }
+}

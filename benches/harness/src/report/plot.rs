@@ -88,6 +88,13 @@ impl Scale {
     }
 }
 
+/// How the line with this index is drawn. Where the colours are used up, it is dashed.
+fn pen(index: usize) -> String {
+    let colour = COLOURS[index % COLOURS.len()];
+    let dashes = if index < COLOURS.len() { "" } else { " stroke-dasharray='5 3'" };
+    format!("stroke='{colour}'{dashes}")
+}
+
 /// Nothing where there are no points.
 pub fn lines(title: &str, x: Axis, y: Axis, series: &[Series]) -> String {
     let points = || series.iter().flat_map(|series| series.points.iter());
@@ -123,7 +130,7 @@ pub fn lines(title: &str, x: Axis, y: Axis, series: &[Series]) -> String {
             .collect();
         let path: Vec<String> = drawn.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
         let path = path.join("L");
-        let _ = write!(out, "<path class='line' stroke='{colour}' d='M{path}'/>");
+        let _ = write!(out, "<path class='line' {} d='M{path}'/>", pen(index));
         for (x, y) in drawn {
             let _ = write!(out, "<circle cx='{x:.1}' cy='{y:.1}' r='2.5' fill='{colour}'/>");
         }
@@ -166,10 +173,10 @@ fn open(title: &str, height: f64) -> String {
 
 /// A name beside the plot, in its line's colour.
 fn key(index: usize, x: f64, name: &str) -> String {
-    let (colour, y) = (COLOURS[index % COLOURS.len()], TOP + 8.0 + 17.0 * index as f64);
-    let (text, name) = (x + 16.0, escape(name));
+    let (pen, y) = (pen(index), TOP + 2.0 + 15.5 * index as f64);
+    let (text, name) = (x + 20.0, escape(name));
     format!(
-        "<path class='line' stroke='{colour}' d='M{x} {y}h12'/>\
+        "<path class='line' {pen} d='M{x} {y}h16'/>\
          <text x='{text}' y='{y}' dy='4'>{name}</text>"
     )
 }
