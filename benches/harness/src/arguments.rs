@@ -35,7 +35,7 @@ Options, of the matrix and the cells:
                       those and std's threads are not in the quick matrix
   --baseline A,B,...  whom to compare with, round by round; the first is the main one [tokio]
   --rounds N          [3; full: 15]
-  --seconds S         length of a run [0.3; full and cell: 1]
+  --seconds S         length of a run [0.25; full and cell: 1]
   --warm-up S         before it [0.1; full and cell: 0.3]
   --rate N            requests a second of the open loop, in all [50000]
   --server-cores 0,1  [the first half of the cores, one at most in the quick matrix]
@@ -243,7 +243,7 @@ fn full(mut given: Given) -> Result<Options, Failure> {
 
 fn options(given: Given, cells: Vec<String>, is_quick: bool) -> Result<Options, Failure> {
     let (server_cores, load_cores) = place(given.server_cores, given.load_cores, is_quick)?;
-    let seconds = given.seconds.unwrap_or(if is_quick { 0.3 } else { 1.0 });
+    let seconds = given.seconds.unwrap_or(if is_quick { 0.25 } else { 1.0 });
     let warm_up = given.warm_up.unwrap_or(if is_quick { 0.1 } else { 0.3 });
     Ok(Options {
         cells,
