@@ -136,6 +136,8 @@ mod overflow;
 mod ready;
 mod registry;
 #[allow(unsafe_code)]
+mod remedy;
+#[allow(unsafe_code)]
 mod runtime;
 #[cfg(cosocket_asan)]
 #[allow(unsafe_code)]
@@ -150,6 +152,8 @@ mod shutdown;
 mod socket;
 #[allow(unsafe_code)]
 mod stack;
+#[allow(unsafe_code)]
+mod switch_hook;
 #[allow(unsafe_code)]
 mod timer;
 mod unwind;

@@ -86,7 +86,7 @@ impl Output<'_> {
             let len = CHUNK.min(end - offset) as usize;
             let send = move || link.transport.io().send_file(&file, offset, len);
             // Nothing cuts this wait: the job must not go on alone, and does not take long.
-            match shield(|| blocking::try_unblock_for(Reason::BLOCKING, send))? {
+            match shield(|| blocking::try_unblock(Reason::BLOCKING, send))? {
                 Ok(0) => return Err(io::Error::other("the file ended early")),
                 Ok(sent) => {
                     self.sent += sent as u64;

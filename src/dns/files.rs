@@ -78,7 +78,7 @@ impl Files {
         let (places, given) = (self.places.clone(), self.given.clone());
         let stamps = known.as_ref().map(|read| read.stamps);
         let job = move || places.read_if_changed(given, stamps);
-        let fresh = match (&known, blocking::try_unblock_for(Reason::LOOK_UP, job)?) {
+        let fresh = match (&known, blocking::try_unblock(Reason::LOOK_UP, job)?) {
             (Some(known), None) => return Ok((Arc::clone(known), false)),
             (_, Some(fresh)) => Arc::new(fresh),
             (None, None) => unreachable!("without stamps there is always something new"),

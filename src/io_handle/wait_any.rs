@@ -21,9 +21,9 @@ use super::bounds::{Cut, WasCut, bell_of_thread};
 use super::poll_arm::PollArm;
 use super::{IoHandle, begin_call, blocking};
 use crate::clock::Nanos;
+use crate::current;
 use crate::wait::{self, Kind, Reason, Signal};
 use crate::worker::Worker;
-use crate::{current, limit};
 
 /// Waits until one of `handles` is ready for one of `events`, as `poll(2)` names them; false when
 /// `deadline` came first.
@@ -88,12 +88,11 @@ fn block(
     let mut entries: Vec<libc::pollfd> = handles.iter().map(of_handle).collect();
     let bell = cut.map(|_| bell_of_thread()).transpose()?;
     entries.extend(bell.as_ref().map(|bell| entry(bell.as_fd().as_raw_fd(), libc::POLLIN)));
-    let until = blocking::nearer(deadline, limit::of_thread(true));
     loop {
         if cut.is_some_and(Cut::is_set) {
             return Err(WasCut::error());
         }
-        match blocking::poll_once(&mut entries, until) {
+        match blocking::poll_or_look(&mut entries, deadline) {
             Ok(true) => {}
             Ok(false) => continue,
             // The deadline. That of a limit has a source.
