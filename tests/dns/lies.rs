@@ -138,7 +138,7 @@ fn a_server_that_fails_by_tcp_is_followed_by_the_next() {
             true => failing(ask, link),
         });
         everywhere(|| {
-            let resolver = resolver(&[&bad, &good], SHORT);
+            let resolver = patient(&[&bad, &good], SHORT).build();
             assert_eq!(resolver.look_up("www.test").unwrap(), ips(&["192.0.2.1"]));
         });
     }
