@@ -63,7 +63,7 @@ pub enum ErrorKind {
     /// Another coroutine uses this datagram socket.
     Busy,
     /// The wait was ended by [`close`](super::Cosocket::close) or
-    /// [`cancel`](super::Cosocket::cancel).
+    /// [`cancel_receive`](super::Cosocket::cancel_receive) or its like.
     Cancelled,
     /// A pool has as many connections and as long a queue as it may.
     TooManyWaiting,
