@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::shared::{Options, Place, Seat, Shared};
 use crate::stack::StackPool;
 use crate::unwind::{abort_on_panic, watch_panics};
-use crate::wait::{self, Shield};
+use crate::wait::{self, Reason, Shield};
 use crate::worker::Worker;
 use crate::{current, overflow};
 
@@ -123,8 +123,8 @@ impl Builder {
         self
     }
 
-    /// Aborts the process, after the report, when all coroutines wait for each other. For tests;
-    /// off by default.
+    /// Aborts the process, after the report, when all coroutines wait for each other, whatever other
+    /// threads do. For tests; off by default.
     pub fn abort_on_deadlock(mut self, abort: bool) -> Builder {
         self.abort_on_deadlock = abort;
         self
@@ -388,7 +388,7 @@ impl Drop for Runtime {
         let join_all = || threads.into_iter().for_each(|thread| drop(thread.join()));
         // In a coroutine of another runtime the pool waits, not the worker.
         let _shield = Shield::raise();
-        if let Err(error) = crate::blocking::try_unblock(join_all) {
+        if let Err(error) = crate::blocking::try_unblock(Reason::BLOCKING, join_all) {
             eprintln!("cosocket: a dropped runtime is left to end by itself: {error}");
         }
     }

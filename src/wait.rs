@@ -36,7 +36,9 @@ use crate::limit::{self, Limit};
 use crate::worker::Worker;
 
 pub(crate) use self::chosen::{Chosen, ChosenList};
-pub(crate) use self::cut::{cancelled, is_cancellable, is_elapsed, is_io_cut, raise_cancelled};
+pub(crate) use self::cut::{
+    cancelled, is_cancellable, is_cancelled, is_elapsed, is_io_cut, raise_cancelled,
+};
 pub(crate) use self::queue::{LockedQueue, WaitQueue};
 pub(crate) use self::reason::{Kind, Reason};
 pub(crate) use self::shield::Shield;

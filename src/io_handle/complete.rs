@@ -227,9 +227,9 @@ unsafe fn run_to_end(
     slot.take().expect("done")
 }
 
-/// Waits under the ring for what `poll(2)` calls `events`, on a descriptor of somebody else's. When
-/// this returns, the kernel has forgotten it.
-pub(crate) fn poll_by_ring(
+/// Waits under the ring for what `poll(2)` calls `events`. When this returns, the kernel has
+/// forgotten the descriptor, which may be somebody else's. See [`super::urgent`] for what it misses.
+pub(super) fn poll_once_by_ring(
     worker: &'static Worker,
     ring: &Uring,
     fd: BorrowedFd<'_>,

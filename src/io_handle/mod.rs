@@ -31,6 +31,7 @@ mod pauses;
 mod plain;
 pub(crate) mod poll_arm;
 mod send_file;
+pub(crate) mod urgent;
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -44,7 +45,7 @@ use std::time::Duration;
 
 use socket2::{Protocol, SockRef};
 
-pub(crate) use self::complete::poll_by_ring;
+pub(crate) use self::urgent::poll_by_ring;
 pub(crate) use crate::driver::op::{Direction, Op};
 pub use message::Received;
 
@@ -303,15 +304,17 @@ impl IoHandle {
         }
         let half = self.half(call.direction);
         let _held = half.claim.acquire(self.fd.as_raw_fd(), || call.deadline()).map_err(ended)?;
-        let op = Op::Poll { fd: self.fd.as_raw_fd(), events };
-        // SAFETY: the operation holds no pointers.
-        let done = match &call.worker.driver {
-            // SAFETY: as above.
-            Driver::Uring(ring) => unsafe { self.by_ring(call, ring, &op) }?.0,
-            // SAFETY: as above.
-            Driver::Epoll(epoll, _) => unsafe { self.by_readiness(call, epoll, &op, usize::MAX) }?,
-        };
-        Ok(done as i16)
+        match &call.worker.driver {
+            Driver::Uring(ring) => {
+                poll_by_ring(call.worker, ring, self.fd.as_fd(), events, call.deadline())
+            }
+            Driver::Epoll(epoll, _) => {
+                let op = Op::Poll { fd: self.fd.as_raw_fd(), events };
+                // SAFETY: the operation holds no pointers.
+                let done = unsafe { self.by_readiness(call, epoll, &op, usize::MAX) }?;
+                Ok(done as i16)
+            }
+        }
     }
 
     /// Makes a call that moves up to `len` bytes.

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     #[cfg_attr(not(feature = "futures"), expect(dead_code))]
     Future,
     Blocking,
+    /// A blocking job that stands for a call of ours, which can fail.
+    Call,
     LookUp,
     Shutdown,
 }
@@ -44,6 +46,7 @@ impl Reason {
     pub(crate) const PERMITS: Reason = Reason::new(Kind::Permits);
     pub(crate) const CONDITION: Reason = Reason::new(Kind::Condition);
     pub(crate) const BLOCKING: Reason = Reason::new(Kind::Blocking);
+    pub(crate) const CALL: Reason = Reason::new(Kind::Call);
     pub(crate) const CHANNEL: Reason = Reason::new(Kind::Channel);
     pub(crate) const SELECT: Reason = Reason::new(Kind::Select);
     pub(crate) const LOOK_UP: Reason = Reason::new(Kind::LookUp);
@@ -60,7 +63,8 @@ impl Reason {
     /// A call that can fail: a limit then cuts it in a shield, too.
     pub(crate) fn is_io(self) -> bool {
         let Reason { kind, .. } = self;
-        matches!(kind, Kind::Read | Kind::Write | Kind::Ready | Kind::Turn | Kind::LookUp)
+        matches!(kind, Kind::Read | Kind::Write | Kind::Ready | Kind::Turn)
+            || matches!(kind, Kind::Call | Kind::LookUp)
     }
 
     /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
@@ -72,6 +76,7 @@ impl Reason {
             | Kind::Ready
             | Kind::Sleep
             | Kind::Blocking
+            | Kind::Call
             | Kind::LookUp
             | Kind::Shutdown => true,
             // One of several, and a descriptor is among them.
@@ -102,6 +107,7 @@ impl std::fmt::Display for Reason {
             Kind::Select => "one of several",
             Kind::Future => "a future",
             Kind::Blocking => "a blocking job",
+            Kind::Call => "a blocking call",
             Kind::LookUp => "a name look-up",
             Kind::Shutdown => "the end of a runtime",
         };
