@@ -42,6 +42,8 @@
 //! * [`net`]: [`TcpListener`](net::TcpListener), [`TcpStream`](net::TcpStream),
 //!   [`UdpSocket`](net::UdpSocket), [`ToSocketAddrs`](net::ToSocketAddrs), and
 //!   [`TcpBuilder`](net::TcpBuilder) for what is set before `bind`.
+//! * [`Cosocket`]: OpenResty's stream socket, which receives by line, count and delimiter, with
+//!   timeouts for each phase; see [`guide::_10_coming_from_openresty`].
 //! * [`os::unix::net`]: Unix sockets, with the peer's credentials and descriptors passed.
 //! * [`run`], [`Runtime`] and [`Builder`]: runtimes with an end, and with settings of their own.
 //!   Without one, the first `spawn` from a plain thread starts a global runtime.
