@@ -43,6 +43,8 @@
 //!   [`UdpSocket`](net::UdpSocket), [`ToSocketAddrs`](net::ToSocketAddrs), and
 //!   [`TcpBuilder`](net::TcpBuilder) for what is set before `bind`.
 //! * [`os::unix::net`]: Unix sockets, with the peer's credentials and descriptors passed.
+//! * [`server`]: accepts connections and has a handler serve each, with limits, rules, the PROXY
+//!   protocol, and an end that cuts nobody short.
 //! * [`run`], [`Runtime`] and [`Builder`]: runtimes with an end, and with settings of their own.
 //!   Without one, the first `spawn` from a plain thread starts a global runtime.
 //! * [`unblock`] for calls that block and have no other form: files, C libraries, computations.
@@ -165,6 +167,7 @@ pub mod net;
 pub mod os;
 #[allow(unsafe_code)]
 pub mod process;
+pub mod server;
 #[allow(unsafe_code)]
 pub mod signal;
 #[allow(unsafe_code)]
@@ -205,6 +208,7 @@ struct Readme;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::blocking::{Counts, counts};
+    pub use crate::server::internals as proxy_protocol;
     pub use crate::timer::{Timer, Wheel};
     pub mod arch {
         //! Context switches.
