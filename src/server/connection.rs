@@ -16,7 +16,8 @@ use crate::net::TcpStream;
 use crate::os::Interest;
 use crate::os::unix::net::UnixStream;
 use crate::sync::select;
-use crate::time::timeout;
+use crate::time::{Elapsed, timeout};
+use crate::unwind;
 
 /// A connection that a [`Server`](super::Server) has accepted. Dropping it closes it.
 ///
@@ -281,24 +282,31 @@ impl Connection {
     /// ```
     pub fn wait_request(&self) -> io::Result<bool> {
         let io = self.stream.as_io_handle();
-        // What has come counts, even if the server ends at the same time.
         if io.ready_now(libc::POLLIN)?.is_none() {
-            let begins = match &self.stream {
-                Stream::Tcp(stream) => self.until_drain(stream),
-                Stream::Unix(stream) => self.until_drain(stream),
-            };
-            if !begins? {
+            match &self.stream {
+                Stream::Tcp(stream) => self.wait_readable_or_drain(stream),
+                Stream::Unix(stream) => self.wait_readable_or_drain(stream),
+            }?;
+            // What has come counts, even if the server ends at the same time.
+            if io.ready_now(libc::POLLIN)?.is_none() {
                 return Ok(false);
             }
         }
         self.peek(&mut [0]).map(|len| len != 0)
     }
 
-    fn until_drain<S: select::Pollable>(&self, stream: &S) -> io::Result<bool> {
-        crate::select! {
-            ready = select::ready(stream, Interest::READ) => ready.map(|_| true),
-            _ = select::recv(&self.service.drain.begun) => Ok(false),
-        }
+    fn wait_readable_or_drain<S: select::Pollable>(&self, stream: &S) -> io::Result<()> {
+        let wait = || {
+            crate::select! {
+                ready = select::ready(stream, Interest::READ) => ready.map(drop),
+                _ = select::recv(&self.service.drain.begun) => Ok(()),
+            }
+        };
+        // A select has no error to return when a timeout around it passes; this call has.
+        unwind::catch(wait).unwrap_or_else(|payload| match payload.downcast::<Elapsed>() {
+            Ok(elapsed) => Err((*elapsed).into()),
+            Err(payload) => unwind::unwind(payload),
+        })
     }
 
     /// Calls `callback`, in a coroutine of its own, when the peer leaves: when it resets the
