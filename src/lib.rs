@@ -103,6 +103,7 @@ mod child;
 mod clock;
 #[allow(unsafe_code)]
 mod coroutine;
+mod cosocket;
 #[allow(unsafe_code)]
 mod current;
 #[allow(unsafe_code)]
@@ -179,6 +180,10 @@ pub mod time;
 use std::fmt;
 
 pub use blocking::unblock;
+pub use cosocket::{
+    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, OptionName, Parts, Pieces,
+    SocketOption, Stream, Target, TimeoutMode, connect,
+};
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
 pub use runtime::{Builder, Runtime, run};
