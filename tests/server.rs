@@ -20,12 +20,11 @@ use std::time::Duration;
 use cosocket::net::{TcpBuilder, TcpListener, TcpStream};
 use cosocket::os::unix::net::{UnixListener, UnixStream};
 use cosocket::server::{
-    Address, Cidr, Connection, Event, Lingering, Listeners, Peers, Refusal, RunningServer, Server,
-    WhenFull,
+    Cidr, Connection, Event, Lingering, Listeners, Peers, Refusal, RunningServer, Server, WhenFull,
 };
 use cosocket::sync::{Semaphore, mpsc};
 use cosocket::time::timeout;
-use cosocket::{Builder, shield, thread};
+use cosocket::{Address, Builder, Stream, shield, thread};
 use socket_util::{everywhere, turn, until};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -197,7 +196,7 @@ fn a_connection_knows_both_its_ends() {
             assert_eq!(connection.socket_local()?, connection.local()?);
             assert_eq!(connection.listener().ip().unwrap().to_string(), "0.0.0.0");
             assert!(connection.proxy_header().is_none() && connection.as_unix().is_none());
-            let stream = connection.into_unix().unwrap_err().into_tcp().unwrap();
+            let Stream::Tcp(stream) = connection.into_stream() else { unreachable!() };
             told.send((names, stream.peer_addr()?)).unwrap();
             Ok(())
         });

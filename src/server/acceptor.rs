@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Address;
 use super::accept_error::Remedy;
 use super::event::Event;
 use super::listener::Listener;
 use super::service::Service;
+use crate::Address;
 use crate::thread;
 
 /// A pause doubles from here on, for as long as it is one after the other,
@@ -137,6 +137,7 @@ impl Acceptor {
     fn end_shortage(&self) {
         let shortage = &self.shortage;
         if shortage.is_on.load(Ordering::Relaxed) && shortage.is_on.swap(false, Ordering::Relaxed) {
+            self.service.reserve.refill();
             let closed = shortage.closed.swap(0, Ordering::Relaxed);
             self.service.observer.tell(&Event::DescriptorsBack { closed });
         }

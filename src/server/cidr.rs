@@ -15,7 +15,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::Address;
+use crate::Address;
 
 /// A network: an address of which the first so many bits count.
 ///
@@ -223,7 +223,8 @@ impl fmt::Display for Peers {
 /// Who may come, by rules of which the first that matches decides. Without one everybody may.
 ///
 /// ```
-/// use cosocket::server::{AccessList, Address, Peers};
+/// use cosocket::Address;
+/// use cosocket::server::{AccessList, Peers};
 ///
 /// let mut list = AccessList::new();
 /// list.deny("10.0.0.13".parse::<Peers>()?).allow("10.0.0.0/8".parse::<Peers>()?).deny(Peers::All);

@@ -7,22 +7,24 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ProxyHeader;
 use super::abort::Abort;
 use super::proxy::Peek;
 use super::service::Service;
-use super::{Address, ProxyHeader};
-use crate::io_handle::{AsIoHandle, IoHandle};
+use crate::io_handle::AsIoHandle;
 use crate::net::TcpStream;
 use crate::os::Interest;
 use crate::os::unix::net::UnixStream;
 use crate::sync::select;
 use crate::time::{Elapsed, timeout};
 use crate::unwind;
+use crate::{Address, Cosocket, Stream};
 
 /// A connection that a [`Server`](super::Server) has accepted. Dropping it closes it.
 ///
 /// It reads and writes as a [`TcpStream`] does, through a shared reference too, and
-/// [`into_tcp`](Connection::into_tcp) gives the stream itself.
+/// [`into_stream`](Connection::into_stream) gives the stream itself,
+/// [`into_cosocket`](Connection::into_cosocket) a cosocket over it.
 ///
 /// ```
 /// use std::io::{BufRead, BufReader, Write};
@@ -50,13 +52,6 @@ pub struct Connection {
     header: Option<ProxyHeader>,
     abort: Abort,
     service: Arc<Service>,
-}
-
-/// What it is made of.
-#[derive(Debug)]
-pub(super) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
 }
 
 /// How [`Connection::close_lingering`] waits for the peer's end.
@@ -164,30 +159,36 @@ impl Connection {
         }
     }
 
-    /// The stream itself, if it came over TCP; else this again. Nobody watches for the peer's
-    /// leaving any more.
-    ///
-    /// # Errors
-    ///
-    /// The connection, if it came over a Unix socket.
-    #[allow(clippy::result_large_err, reason = "it is the connection, given back")]
-    pub fn into_tcp(self) -> Result<TcpStream, Connection> {
-        match self.stream {
-            Stream::Tcp(stream) => Ok(stream),
-            stream => Err(Connection { stream, ..self }),
-        }
+    /// The stream itself. Nobody watches for the peer's leaving any more.
+    #[must_use]
+    pub fn into_stream(self) -> Stream {
+        self.stream
     }
 
-    /// The stream itself, if it came over a Unix socket; as [`into_tcp`](Connection::into_tcp).
+    /// As a [`Cosocket`], with its buffer, its timeouts and its ways to receive. Nobody watches for
+    /// the peer's leaving any more.
     ///
-    /// # Errors
+    /// ```
+    /// use cosocket::Cosocket;
+    /// use cosocket::server::Server;
     ///
-    /// The connection, if it came over TCP.
-    #[allow(clippy::result_large_err, reason = "it is the connection, given back")]
-    pub fn into_unix(self) -> Result<UnixStream, Connection> {
+    /// let server = Server::new().listen("127.0.0.1:0").start(|connection| {
+    ///     let socket = connection.into_cosocket();
+    ///     let line = socket.receive_any(100)?;
+    ///     socket.send(&line)?;
+    ///     Ok(())
+    /// })?;
+    /// let client = Cosocket::new();
+    /// client.connect(server.tcp_addr().unwrap())?;
+    /// client.send(b"hello")?;
+    /// assert_eq!(client.receive_any(100)?, b"hello");
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[must_use]
+    pub fn into_cosocket(self) -> Cosocket {
         match self.stream {
-            Stream::Unix(stream) => Ok(stream),
-            stream => Err(Connection { stream, ..self }),
+            Stream::Tcp(stream) => stream.into(),
+            Stream::Unix(stream) => stream.into(),
         }
     }
 
@@ -234,7 +235,7 @@ impl Connection {
     ///
     /// As a read.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.peek(buffer)
+        self.stream.as_io_handle().recv(buffer, libc::MSG_PEEK)
     }
 
     /// Whether the server is about to end, and waits for its handlers: then a response should be
@@ -283,10 +284,7 @@ impl Connection {
     pub fn wait_request(&self) -> io::Result<bool> {
         let io = self.stream.as_io_handle();
         if io.ready_now(libc::POLLIN)?.is_none() {
-            match &self.stream {
-                Stream::Tcp(stream) => self.wait_readable_or_drain(stream),
-                Stream::Unix(stream) => self.wait_readable_or_drain(stream),
-            }?;
+            self.wait_readable_or_drain()?;
             // What has come counts, even if the server ends at the same time.
             if io.ready_now(libc::POLLIN)?.is_none() {
                 return Ok(false);
@@ -295,10 +293,10 @@ impl Connection {
         self.peek(&mut [0]).map(|len| len != 0)
     }
 
-    fn wait_readable_or_drain<S: select::Pollable>(&self, stream: &S) -> io::Result<()> {
+    fn wait_readable_or_drain(&self) -> io::Result<()> {
         let wait = || {
             crate::select! {
-                ready = select::ready(stream, Interest::READ) => ready.map(drop),
+                ready = select::ready(&self.stream, Interest::READ) => ready.map(drop),
                 _ = select::recv(&self.service.drain.begun) => Ok(()),
             }
         };
@@ -418,33 +416,9 @@ impl Connection {
     }
 }
 
-impl Stream {
-    fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => stream.peek(buffer),
-            Stream::Unix(stream) => stream.peek(buffer),
-        }
-    }
-}
-
-impl AsIoHandle for Stream {
-    fn as_io_handle(&self) -> &IoHandle {
-        match self {
-            Stream::Tcp(stream) => stream.as_io_handle(),
-            Stream::Unix(stream) => stream.as_io_handle(),
-        }
-    }
-}
-
 impl Peek for Stream {
     fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Stream::peek(self, buffer)
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.as_io_handle().recv(buffer, 0)
+        self.as_io_handle().recv(buffer, libc::MSG_PEEK)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::Address;
+use crate::Address;
 
 /// Something that happened outside of the handler, or that the handler left as an error. See
 /// [`Server::on_event`](super::Server::on_event).

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use super::Listeners;
 use super::unix_path::BoundPath;
-use super::{Address, Listeners};
 use crate::io_handle::AsIoHandle;
 use crate::net::{TcpBuilder, TcpListener};
 use crate::os::unix::net::UnixListener;
-
-use super::connection::Stream;
+use crate::{Address, Stream};
 
 /// Where to listen, before it is tried.
 #[derive(Debug)]

@@ -47,7 +47,6 @@
 mod abort;
 mod accept_error;
 mod acceptor;
-mod address;
 mod builder;
 mod cidr;
 mod connection;
@@ -60,7 +59,6 @@ mod running;
 mod service;
 mod unix_path;
 
-pub use address::Address;
 pub use builder::{Listeners, Server, WhenFull};
 pub use cidr::{AccessList, Cidr, CidrError, Peers};
 pub use connection::{Connection, Lingering};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Address;
+use crate::Address;
 use crate::clock::Nanos;
 use crate::coroutine::Kept;
 use crate::mailbox::CANCELLED;

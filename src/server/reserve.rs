@@ -9,8 +9,9 @@
 //!                                      `-----'
 //! ```
 //!
-//! Another thread may take the number while it is free. Then there is no reserve until one can be
-//! had, and connections wait in the queue.
+//! Another thread may take the number while it is free: another acceptor, say, whose connection is
+//! then served after all. There is no reserve until one can be had, and connections wait in the
+//! queue meanwhile.
 
 use std::fs::File;
 use std::io;
@@ -41,6 +42,14 @@ impl Reserve {
         }
         *reserve = open().ok();
         closed
+    }
+
+    /// There are descriptors again.
+    pub(super) fn refill(&self) {
+        let mut reserve = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if reserve.is_none() {
+            *reserve = open().ok();
+        }
     }
 }
 

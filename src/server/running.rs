@@ -15,12 +15,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::Address;
 use super::acceptor::Acceptor;
 use super::event::Event;
 use super::registry::Straggler;
 use super::service::Service;
 use super::unix_path::BoundPath;
+use crate::Address;
 use crate::clock;
 use crate::shield;
 use crate::thread::JoinHandle;

@@ -9,13 +9,14 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::connection::{Connection, Stream};
+use super::connection::Connection;
 use super::event::{Event, Observer, Refusal};
 use super::registry::Registry;
 use super::reserve::Reserve;
-use super::{AccessList, Address, ProxyHeader, ProxyProtocol, WhenFull, proxy};
+use super::{AccessList, ProxyHeader, ProxyProtocol, WhenFull, proxy};
 use crate::sync::{OwnedSemaphorePermit, Semaphore, mpmc};
 use crate::thread;
+use crate::{Address, Stream};
 
 pub(super) type Handler = Box<dyn Fn(Connection) -> io::Result<()> + Send + Sync>;
 

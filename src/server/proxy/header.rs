@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::super::Address;
+use crate::Address;
 
 /// What a proxy says about a connection that it passes on, before the first byte of it.
 ///

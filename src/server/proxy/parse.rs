@@ -12,9 +12,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::str::{self, FromStr};
 
-use super::super::Address;
 use super::checksum::crc32c;
 use super::header::{Endpoints, Extension, Extensions, ProxyHeader};
+use crate::Address;
 
 /// How version 1 begins.
 const PREFIX_V1: &[u8] = b"PROXY ";

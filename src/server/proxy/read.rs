@@ -9,9 +9,10 @@
 use std::io;
 use std::time::Duration;
 
-use super::super::{Address, Peers};
+use super::super::Peers;
 use super::parse::{self, Parsed};
 use super::{ProxyError, ProxyHeader};
+use crate::Address;
 use crate::time::timeout;
 
 /// How a server reads PROXY headers, and from whom.

@@ -3,7 +3,7 @@
 use std::os::unix::net::SocketAddr as UnixAddr;
 
 use super::*;
-use crate::server::Address;
+use crate::Address;
 
 const MAX: usize = 4096;
 

@@ -5,9 +5,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
 
-use super::super::Address;
 use super::header::{Endpoints, Extension, ProxyHeader};
 use super::parse::SIGNATURE_V2;
+use crate::Address;
 
 impl ProxyHeader {
     /// As a line of version 1. That has no words for Unix sockets, and none for a proxy's own
