@@ -181,8 +181,8 @@ use std::fmt;
 
 pub use blocking::unblock;
 pub use cosocket::{
-    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, OptionName, Parts, Pieces,
-    SocketOption, Stream, Target, TimeoutMode, connect,
+    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, LINE_LIMIT, OptionName,
+    PEEK_LIMIT, Parts, Pieces, SocketOption, Stream, Target, TimeoutMode, Until, connect, framing,
 };
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
@@ -215,6 +215,10 @@ pub mod internals {
     pub use crate::blocking::{Counts, counts};
     pub use crate::server::internals as proxy_protocol;
     pub use crate::timer::{Timer, Wheel};
+    pub mod receive {
+        //! What a cosocket receives with, over any source of bytes.
+        pub use crate::cosocket::receive::*;
+    }
     pub mod arch {
         //! Context switches.
         pub use crate::arch::*;

@@ -1,0 +1,14 @@
+//! The receiving half of a cosocket: lines, sizes, patterns, packets, whatever pieces they come in.
+
+#![allow(missing_docs)]
+
+#[cfg(not(cosocket_internals))]
+compile_error!("this test needs `--cfg cosocket_internals`, which .cargo/config.toml sets");
+
+mod bytes;
+mod chunking;
+mod memory;
+mod packets;
+mod reference;
+mod script;
+mod until;
