@@ -20,6 +20,7 @@
 //! be gone. A waiter that finds itself unlinked but not yet woken therefore waits for that store
 //! before it leaves (`Waiter::settle`).
 
+mod any;
 mod cut;
 mod shield;
 
@@ -37,6 +38,7 @@ use crate::list::{Links, List, Node};
 use crate::mailbox::WOKEN;
 use crate::worker::{self, Worker};
 
+pub(crate) use self::any::wait_at_any;
 pub(crate) use self::cut::{cancelled, is_cancellable, is_elapsed, is_io_cut, raise_cancelled};
 pub(crate) use self::shield::Shield;
 
@@ -545,6 +547,13 @@ impl LockedQueue<'_> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.0.is_empty()
+    }
+
+    /// One by one.
+    pub(crate) fn count(&self) -> usize {
+        let list = &self.0.0;
+        // SAFETY: linked waiters stay in place.
+        std::iter::successors(list.front(), |&waiter| unsafe { list.after(waiter) }).count()
     }
 
     /// Takes all of them out; the caller wakes them after unlocking.
