@@ -174,14 +174,14 @@ impl Connection {
     ///
     /// let server = Server::new().listen("127.0.0.1:0").start(|connection| {
     ///     let socket = connection.into_cosocket();
-    ///     let line = socket.receive_any(100)?;
-    ///     socket.send(&line)?;
+    ///     let line = socket.receive_line()?;
+    ///     socket.send([&line[..], b"!\n"])?;
     ///     Ok(())
     /// })?;
     /// let client = Cosocket::new();
     /// client.connect(server.tcp_addr().unwrap())?;
-    /// client.send(b"hello")?;
-    /// assert_eq!(client.receive_any(100)?, b"hello");
+    /// client.send(b"hello\r\n")?;
+    /// assert_eq!(client.receive_line()?, b"hello!");
     /// # std::io::Result::Ok(())
     /// ```
     #[must_use]

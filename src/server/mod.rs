@@ -47,6 +47,7 @@
 mod abort;
 mod accept_error;
 mod acceptor;
+mod body;
 mod builder;
 mod cidr;
 mod connection;
@@ -59,6 +60,7 @@ mod running;
 mod service;
 mod unix_path;
 
+pub use body::{BodyUntil, RequestBody};
 pub use builder::{Listeners, Server, WhenFull};
 pub use cidr::{AccessList, Cidr, CidrError, Peers};
 pub use connection::{Connection, Lingering};

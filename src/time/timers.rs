@@ -214,20 +214,20 @@ impl Timers {
     }
 
     /// Has all pending timers called now, with `true` for premature, in no particular order and
-    /// however many they are; waits until no callback runs, for at most `patience`, and returns how
-    /// many still do. From now on only timers without a delay are accepted.
+    /// however many they are; waits until all callbacks are over, for at most `patience`, and
+    /// returns how many are not. From now on only timers without a delay are accepted.
     ///
     /// A cancel, and a [`timeout`](crate::time::timeout) around this, unwind; the timers are called
     /// all the same.
     pub fn shutdown(&self, patience: Duration) -> usize {
         self.core.change(|plan| plan.is_exiting = true);
-        let is_over = || {
+        let left = || {
             let plan = self.core.lock();
-            plan.pending.is_empty() && plan.running == 0
+            plan.pending.len() + plan.running
         };
         let deadline = clock::after(patience);
-        self.core.changed.wait_until(is_over, Reason::SHUTDOWN, Some(deadline));
-        self.running()
+        self.core.changed.wait_until(|| left() == 0, Reason::SHUTDOWN, Some(deadline));
+        left()
     }
 }
 
