@@ -164,16 +164,17 @@ fn paths_v2(content: &[u8]) -> Option<(Endpoints, &[u8])> {
     Some((Endpoints::Known { source, destination }, rest))
 }
 
-/// Up to the first NUL, or an abstract name, which begins with one. As the kernel has it.
+/// A path ends before the first NUL; an abstract name begins with one, and what fills it up is not
+/// told from NULs at its end.
 fn unix(path: &[u8; PATH_LEN]) -> Option<UnixAddr> {
-    let end_of = |bytes: &[u8]| bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-    match path {
-        [0, name @ ..] if name.iter().any(|&byte| byte != 0) => {
-            UnixAddr::from_abstract_name(&name[..end_of(name)]).ok()
-        }
-        // std's type takes a byte less than the kernel.
-        _ => UnixAddr::from_pathname(OsStr::from_bytes(&path[..end_of(path)])).ok(),
+    if path[0] == 0
+        && let Some(last) = path.iter().rposition(|&byte| byte != 0)
+    {
+        return UnixAddr::from_abstract_name(&path[1..=last]).ok();
     }
+    let end = path.iter().position(|&byte| byte == 0).unwrap_or(PATH_LEN);
+    // std's type takes a byte less than the kernel.
+    UnixAddr::from_pathname(OsStr::from_bytes(&path[..end])).ok()
 }
 
 /// They are whole, and the checksum among them is right.

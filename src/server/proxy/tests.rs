@@ -100,12 +100,12 @@ fn addresses_of_version_2() {
     assert_eq!(header.destination(), Some(&ip("[::2]:9")));
     let mut paths = [0; 216];
     paths[..4].copy_from_slice(b"/tmp");
-    paths[109..112].copy_from_slice(b"abc");
+    paths[109..112].copy_from_slice(b"\0bc");
     let header = whole(&v2(0x21, 0x31, &paths));
     let path = |address: Option<&Address>| address.unwrap().as_unix().unwrap().clone();
     assert_eq!(path(header.source()).as_pathname(), Some("/tmp".as_ref()));
     use std::os::linux::net::SocketAddrExt;
-    assert_eq!(path(header.destination()).as_abstract_name(), Some(&b"abc"[..]));
+    assert_eq!(path(header.destination()).as_abstract_name(), Some(&b"\0bc"[..]));
     assert!(path(whole(&v2(0x21, 0x31, &[0; 216])).source()).is_unnamed());
     // A path of 108 bytes is one that std's addresses have no room for.
     assert_eq!(error(&v2(0x21, 0x31, &[b'x'; 216])), ProxyError::Malformed);
