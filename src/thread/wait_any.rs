@@ -1,40 +1,35 @@
 //! Waiting for the first of several coroutines.
 
-use std::sync::Arc;
-
-use super::{JoinHandle, LocalJoinHandle, Result, ScopedJoinHandle};
-use crate::coroutine::Spawned;
+use super::{JoinHandle, LocalJoinHandle, Result, ScopedJoinHandle, Thread};
+use crate::coroutine::Identity;
 use crate::current;
 use crate::shield;
 use crate::wait::{self, Reason, Shield, wait_at_any};
 
-/// The handles that [`wait_any`] takes: of [`spawn`](super::spawn), [`spawn_local`](super::spawn_local)
-/// and [`Scope::spawn`](super::Scope::spawn).
-pub trait Joinable: sealed::Sealed {}
+/// The handles that [`wait_any`] takes: of [`spawn`](super::spawn),
+/// [`spawn_local`](super::spawn_local) and [`Scope::spawn`](super::Scope::spawn).
+pub trait Joinable: sealed::Sealed {
+    /// The coroutine.
+    fn thread(&self) -> &Thread;
+}
 
 mod sealed {
-    use std::sync::Arc;
-
-    use crate::coroutine::Spawned;
-
-    pub trait Sealed {
-        fn spawned(&self) -> Arc<dyn Spawned>;
-    }
+    pub trait Sealed {}
 }
 
 macro_rules! joinable {
-    ($($handle:ident<$($lifetime:lifetime,)? T> . $field:tt),*) => {$(
-        impl<$($lifetime,)? T> sealed::Sealed for $handle<$($lifetime,)? T> {
-            fn spawned(&self) -> Arc<dyn Spawned> {
-                self.$field.spawned()
+    ($($handle:ident<$($lifetime:lifetime,)? T>),*) => {$(
+        impl<$($lifetime,)? T> sealed::Sealed for $handle<$($lifetime,)? T> {}
+
+        impl<$($lifetime,)? T> Joinable for $handle<$($lifetime,)? T> {
+            fn thread(&self) -> &Thread {
+                $handle::thread(self)
             }
         }
-
-        impl<$($lifetime,)? T> Joinable for $handle<$($lifetime,)? T> {}
     )*};
 }
 
-joinable!(JoinHandle<T>.0, LocalJoinHandle<T>.handle, ScopedJoinHandle<'scope, T>.handle);
+joinable!(JoinHandle<T>, LocalJoinHandle<T>, ScopedJoinHandle<'scope, T>);
 
 /// Waits until one of these coroutines is over, and returns its index: of several, the first in
 /// this order. Its `join` then returns at once; the others go on.
@@ -70,26 +65,30 @@ joinable!(JoinHandle<T>.0, LocalJoinHandle<T>.handle, ScopedJoinHandle<'scope, T
 pub fn wait_any<H: Joinable>(handles: &mut [H]) -> usize {
     assert!(!handles.is_empty(), "there is no coroutine to wait for");
     let _shield = Shield::where_nothing_unwinds();
-    let spawned: Vec<Arc<dyn Spawned>> = handles.iter().map(H::spawned).collect();
-    let finished = || spawned.iter().position(|coroutine| coroutine.identity().is_done());
+    let threads: Vec<Thread> = handles.iter().map(|handle| handle.thread().clone()).collect();
+    let finished = || threads.iter().position(|thread| identity(thread).is_done());
     if finished().is_none() {
         match current::worker() {
-            Some(_) => wait_until_any(&spawned),
-            None => wait_on_thread(&spawned),
+            Some(_) => wait_until_any(&threads),
+            None => wait_on_thread(&threads),
         }
     }
     // If the wait was cut, and nothing came of it.
     finished().unwrap_or_else(|| wait::raise_cancelled())
 }
 
-fn wait_until_any(spawned: &[Arc<dyn Spawned>]) {
-    let is_over = || spawned.iter().any(|coroutine| coroutine.identity().is_done());
-    let slots = spawned.iter().map(|coroutine| coroutine.identity().joiner());
+fn identity(thread: &Thread) -> &Identity {
+    thread.coroutine().expect("spawned").identity()
+}
+
+fn wait_until_any(threads: &[Thread]) {
+    let is_over = || threads.iter().any(|thread| identity(thread).is_done());
+    let slots = threads.iter().map(|thread| identity(thread).joiner());
     wait_at_any(slots, is_over, Reason::JOIN);
 }
 
 /// A thread blocks at one place only: a coroutine waits in its stead.
-fn wait_on_thread(spawned: &[Arc<dyn Spawned>]) {
+fn wait_on_thread(threads: &[Thread]) {
     struct Deputy(Option<JoinHandle<()>>);
 
     impl Drop for Deputy {
@@ -102,8 +101,8 @@ fn wait_on_thread(spawned: &[Arc<dyn Spawned>]) {
         }
     }
 
-    let spawned = spawned.to_vec();
-    let deputy = Deputy(Some(super::spawn(move || wait_until_any(&spawned))));
+    let threads = threads.to_vec();
+    let deputy = Deputy(Some(super::spawn(move || wait_until_any(&threads))));
     let handle = deputy.0.as_ref().expect("spawned");
     handle.0.packet.identity().wait_done(false);
 }

@@ -1,8 +1,5 @@
 //! Waiting at several slots at once, with a waiter in each.
 
-use std::ptr;
-use std::sync::atomic::Ordering;
-
 use super::{Reason, Signal, WaitSlot, Waiter};
 
 /// Waits until `done` holds, which whoever wakes one of `slots` may have brought about; false when
@@ -20,14 +17,7 @@ pub(crate) fn wait_at_any<'a>(
     let waiters: Vec<Waiter> = slots.clone().map(|_| Waiter::new()).collect();
     let mut entered = Entered { places: Vec::with_capacity(waiters.len()) };
     for (slot, waiter) in slots.zip(&waiters) {
-        let mine = ptr::from_ref(waiter).cast_mut();
-        let old = slot.waiter.compare_exchange(
-            ptr::null_mut(),
-            mine,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
-        assert!(old.is_ok(), "two waiters in a slot made for one");
+        slot.enter(waiter);
         entered.places.push((slot, waiter));
     }
     let mut signal = Signal::Wake;
@@ -47,17 +37,6 @@ struct Entered<'a> {
 impl Drop for Entered<'_> {
     /// Takes them out again, and waits for those who have one in their hands.
     fn drop(&mut self) {
-        for (slot, waiter) in &self.places {
-            let mine = ptr::from_ref(*waiter).cast_mut();
-            let left = slot.waiter.compare_exchange(
-                mine,
-                ptr::null_mut(),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
-            if left.is_err() {
-                waiter.settle();
-            }
-        }
+        self.places.iter().for_each(|(slot, waiter)| slot.leave(waiter));
     }
 }
