@@ -1,4 +1,4 @@
-//! A guide, in nine pages. Nothing but text; every sample is run as a test.
+//! A guide, page by page. Nothing but text; every sample is run as a test.
 //!
 //! 1. [The first server](_01_first_server)
 //! 2. [What suspends and what blocks](_02_what_suspends)
@@ -9,6 +9,8 @@
 //! 7. [Tuning Linux](_07_tuning_linux)
 //! 8. [Internals](_08_internals)
 //! 9. [Porting from tokio](_09_porting_from_tokio)
+//! 13. [Servers](_13_servers)
+//! 14. [Coming from Swoole and from libuv](_14_coming_from_swoole_and_libuv)
 
 #[doc = include_str!("01_first_server.md")]
 pub mod _01_first_server {}
@@ -36,3 +38,9 @@ pub mod _08_internals {}
 
 #[doc = include_str!("09_porting_from_tokio.md")]
 pub mod _09_porting_from_tokio {}
+
+#[doc = include_str!("13_servers.md")]
+pub mod _13_servers {}
+
+#[doc = include_str!("14_coming_from_swoole_and_libuv.md")]
+pub mod _14_coming_from_swoole_and_libuv {}

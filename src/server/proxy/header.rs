@@ -37,10 +37,20 @@ pub(super) enum Endpoints {
     Local,
     /// Somebody's, of whom nothing is told.
     Unknown,
-    Known {
-        source: Address,
-        destination: Address,
-    },
+    Known(Box<Ends>),
+}
+
+/// Of a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Ends {
+    pub(super) source: Address,
+    pub(super) destination: Address,
+}
+
+impl Endpoints {
+    pub(super) fn known(source: Address, destination: Address) -> Endpoints {
+        Endpoints::Known(Box::new(Ends { source, destination }))
+    }
 }
 
 impl ProxyHeader {
@@ -48,7 +58,7 @@ impl ProxyHeader {
     /// are told as of IPv6.
     #[must_use]
     pub fn new(source: SocketAddr, destination: SocketAddr) -> ProxyHeader {
-        let endpoints = Endpoints::Known { source: source.into(), destination: destination.into() };
+        let endpoints = Endpoints::known(source.into(), destination.into());
         ProxyHeader { version: 2, endpoints, extensions: Vec::new() }
     }
 
@@ -69,7 +79,7 @@ impl ProxyHeader {
     #[must_use]
     pub fn source(&self) -> Option<&Address> {
         match &self.endpoints {
-            Endpoints::Known { source, .. } => Some(source),
+            Endpoints::Known(ends) => Some(&ends.source),
             Endpoints::Local | Endpoints::Unknown => None,
         }
     }
@@ -78,7 +88,7 @@ impl ProxyHeader {
     #[must_use]
     pub fn destination(&self) -> Option<&Address> {
         match &self.endpoints {
-            Endpoints::Known { destination, .. } => Some(destination),
+            Endpoints::Known(ends) => Some(&ends.destination),
             Endpoints::Local | Endpoints::Unknown => None,
         }
     }

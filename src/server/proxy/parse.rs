@@ -90,7 +90,7 @@ fn endpoints_v1(line: &[u8]) -> Option<Endpoints> {
     };
     let source = SocketAddr::new(source, port(word()?)?).into();
     let destination = SocketAddr::new(destination, port(word()?)?).into();
-    word().is_none().then_some(Endpoints::Known { source, destination })
+    word().is_none().then(|| Endpoints::known(source, destination))
 }
 
 fn ip<A: FromStr + Into<IpAddr>>(word: &str) -> Option<IpAddr> {
@@ -154,14 +154,14 @@ where
     };
     let source = address(source, source_port);
     let destination = address(destination, destination_port);
-    Some((Endpoints::Known { source, destination }, rest))
+    Some((Endpoints::known(source, destination), rest))
 }
 
 fn paths_v2(content: &[u8]) -> Option<(Endpoints, &[u8])> {
     let (source, rest) = content.split_first_chunk::<PATH_LEN>()?;
     let (destination, rest) = rest.split_first_chunk::<PATH_LEN>()?;
     let (source, destination) = (unix(source)?.into(), unix(destination)?.into());
-    Some((Endpoints::Known { source, destination }, rest))
+    Some((Endpoints::known(source, destination), rest))
 }
 
 /// A path ends before the first NUL; an abstract name begins with one, and what fills it up is not

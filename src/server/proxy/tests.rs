@@ -187,8 +187,7 @@ fn what_is_written_is_read() {
     assert_eq!(whole(&ProxyHeader::local().to_v1()).source(), None);
     let path = UnixAddr::from_pathname("/run/x").unwrap();
     let mut header = whole(&v2(0x21, 0x31, &[0; 216]));
-    header.endpoints =
-        super::header::Endpoints::Known { source: path.clone().into(), destination: path.into() };
+    header.endpoints = super::header::Endpoints::known(path.clone().into(), path.into());
     assert_eq!(whole(&header.to_v2(&[])), header);
     assert_eq!(header.to_v1(), b"PROXY UNKNOWN\r\n");
 }

@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
 
-use super::header::{Endpoints, Extension, ProxyHeader};
+use super::header::{Endpoints, Ends, Extension, ProxyHeader};
 use super::parse::SIGNATURE_V2;
 use crate::Address;
 
@@ -14,9 +14,8 @@ impl ProxyHeader {
     /// connections: both are `UNKNOWN`.
     #[must_use]
     pub fn to_v1(&self) -> Vec<u8> {
-        let Endpoints::Known { source: Address::Ip(source), destination: Address::Ip(destination) } =
-            &self.endpoints
-        else {
+        let ends = self.source().zip(self.destination());
+        let Some((Address::Ip(source), Address::Ip(destination))) = ends else {
             return b"PROXY UNKNOWN\r\n".to_vec();
         };
         let (source, destination) = of_one_family(*source, *destination);
@@ -45,9 +44,7 @@ impl ProxyHeader {
         let mut content = Vec::new();
         let family = match &self.endpoints {
             Endpoints::Local | Endpoints::Unknown => 0x00,
-            Endpoints::Known { source, destination } => {
-                put_addresses(&mut content, source, destination)
-            }
+            Endpoints::Known(ends) => put_addresses(&mut content, ends),
         };
         for Extension { kind, value } in extensions {
             content.push(*kind);
@@ -65,8 +62,8 @@ fn length(bytes: usize) -> [u8; 2] {
 }
 
 /// Puts both addresses, and returns the byte for what they are.
-fn put_addresses(content: &mut Vec<u8>, source: &Address, destination: &Address) -> u8 {
-    match (source, destination) {
+fn put_addresses(content: &mut Vec<u8>, ends: &Ends) -> u8 {
+    match (&ends.source, &ends.destination) {
         (Address::Ip(source), Address::Ip(destination)) => {
             let (source, destination) = of_one_family(*source, *destination);
             for address in [source, destination] {
