@@ -99,9 +99,11 @@ impl fmt::Display for Refusal<'_> {
     }
 }
 
+type Callback = dyn Fn(&Event<'_>) + Send + Sync;
+
 /// Who is told.
 #[derive(Clone, Default)]
-pub(super) struct Observer(Option<Arc<dyn Fn(&Event<'_>) + Send + Sync>>);
+pub(super) struct Observer(Option<Arc<Callback>>);
 
 impl Observer {
     pub(super) fn new(observer: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Observer {
