@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example shared_state -- 127.0.0.1:7000
-//! printf 'set greeting hello 60\nget greeting\nincr visits\n' | nc -N 127.0.0.1 7000
+//! printf 'set greeting hello\nget greeting\nincr visits\n' | nc -N 127.0.0.1 7000
 //! ```
 //!
 //! `listen` waits for what others `tell`. In place of OpenResty's `ngx.shared.DICT` and
@@ -17,14 +17,14 @@ use cosocket::server::{Connection, Server};
 use cosocket::sync::{Mutex, broadcast};
 use lru::LruCache;
 
-const CAPACITY: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
+const LIFETIME: Option<Duration> = Some(Duration::from_secs(60));
 
 /// At most so many entries, of which the least recently used go first, and each until its time.
 pub struct Dictionary(Mutex<LruCache<String, (String, Option<Instant>)>>);
 
 impl Dictionary {
-    pub fn new(capacity: NonZeroUsize) -> Dictionary {
-        Dictionary(Mutex::new(LruCache::new(capacity)))
+    pub fn new(capacity: usize) -> Dictionary {
+        Dictionary(Mutex::new(LruCache::new(NonZeroUsize::new(capacity).expect("room for one"))))
     }
 
     /// Sets, and says whether another entry had to go for it (OpenResty's `forcible`).
@@ -42,12 +42,11 @@ impl Dictionary {
     pub fn increment(&self, key: &str, step: i64) -> Option<i64> {
         let mut entries = self.0.lock().unwrap();
         let (old, end) = match entries.get(key).filter(|entry| is_live(entry)) {
-            Some((value, end)) => (value.parse().ok()?, *end),
+            Some((value, end)) => (value.parse::<i64>().ok()?, *end),
             None => (0, None),
         };
-        let new = i64::checked_add(old, step)?;
-        entries.put(key.into(), (new.to_string(), end));
-        Some(new)
+        entries.put(key.into(), ((old + step).to_string(), end));
+        Some(old + step)
     }
 }
 
@@ -57,25 +56,23 @@ fn is_live((_, end): &(String, Option<Instant>)) -> bool {
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7000".into());
-    let shared = Arc::new((Dictionary::new(CAPACITY), broadcast::Sender::new(100)));
-    Server::new().listen(address).start(move |client| serve(&client, &shared))?.wait()
+    let shared = Arc::new((Dictionary::new(1000), broadcast::Sender::new(100)));
+    let server = Server::new().listen(address).start(move |client| serve(&client, &shared))?;
+    server.addresses().for_each(|address| println!("listening on {address}"));
+    server.wait()
 }
 
 pub type Shared = (Dictionary, broadcast::Sender<String>);
 
 pub fn serve(mut client: &Connection, (dictionary, news): &Shared) -> io::Result<()> {
     for line in BufReader::new(client).lines() {
-        let line = line?;
-        let answer = match line.split(' ').collect::<Vec<_>>()[..] {
-            ["set", key, value, seconds] => {
-                let lifetime = seconds.parse().map(Duration::from_secs).ok();
-                format!("forcible: {}", dictionary.set(key, value, lifetime))
-            }
+        let answer = match line?.split(' ').collect::<Vec<_>>()[..] {
+            ["set", key, value] => format!("forcible: {}", dictionary.set(key, value, LIFETIME)),
             ["get", key] => format!("{:?}", dictionary.get(key)),
             ["incr", key] => format!("{:?}", dictionary.increment(key, 1)),
-            ["tell", ..] => format!("told {}", news.send(line[4..].into()).unwrap_or(0)),
+            ["tell", word] => format!("told {}", news.send(word.into()).unwrap_or(0)),
             ["listen"] => format!("{:?}", news.subscribe().recv()),
-            _ => "set KEY VALUE SECONDS | get KEY | incr KEY | tell TEXT | listen".to_owned(),
+            _ => "set KEY VALUE | get KEY | incr KEY | tell WORD | listen".to_owned(),
         };
         writeln!(client, "{answer}")?;
     }

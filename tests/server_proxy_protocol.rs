@@ -300,3 +300,47 @@ fn curl_sends_version_1() {
     assert_eq!(seen[0].source().unwrap().ip(), Some(ip));
     assert_eq!(seen[0].destination(), Some(&Address::Ip(address)));
 }
+
+/// SRV-9, the other way: what we write, nginx reads.
+#[test]
+fn nginx_reads_both_versions() {
+    let Some(nginx) = peers::find("nginx") else { return };
+    let server = peers::Server::start("nginx", |address: SocketAddr, directory: &Path| {
+        let at = directory.display();
+        let text = format!(
+            "daemon off; master_process off; pid {at}/pid;
+             events {{ worker_connections 64; }}
+             http {{
+                 access_log off;
+                 client_body_temp_path {at}/a; proxy_temp_path {at}/b;
+                 fastcgi_temp_path {at}/c; uwsgi_temp_path {at}/d; scgi_temp_path {at}/e;
+                 server {{
+                     listen {address} proxy_protocol;
+                     return 200 \"$proxy_protocol_addr $proxy_protocol_port\";
+                 }}
+             }}"
+        );
+        let file = directory.join("nginx.conf");
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(&nginx);
+        command.arg("-p").arg(directory).arg("-c").arg(file).args(["-e", "stderr"]);
+        command
+    });
+    everywhere(|| {
+        let name = Extension { kind: Extension::AUTHORITY, value: b"example.org" };
+        let v4 = ProxyHeader::new("192.0.2.7:5000".parse().unwrap(), server.address);
+        for (header, client) in [
+            (header().to_v1(), "2001:db8::7 5000"),
+            (header().to_v2(&[]), "2001:db8::7 5000"),
+            (header().to_v2(&[name]), "2001:db8::7 5000"),
+            (v4.to_v1(), "192.0.2.7 5000"),
+            (v4.to_v2(&[]), "192.0.2.7 5000"),
+        ] {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            stream.write_all(&[&header[..], b"GET / HTTP/1.0\r\n\r\n"].concat()).unwrap();
+            let mut response = String::new();
+            stream.read_to_string(&mut response).unwrap();
+            assert!(response.ends_with(&format!("\r\n\r\n{client}")), "{response}");
+        }
+    });
+}

@@ -144,7 +144,7 @@ fn a_request_without_a_body_has_none() {
 fn a_body_that_is_late_is_a_timeout_with_what_had_come() {
     everywhere(|| {
         let (client, server) = Cosocket::pair().unwrap();
-        server.set_timeout(SOON);
+        server.set_timeout(SOON).unwrap();
         client.send("hello").unwrap();
         let mut body = RequestBody::new(&server, 10245).unwrap();
         let error = told(body.receive_exact(10245).unwrap_err());
