@@ -368,6 +368,44 @@ fn a_handler_can_be_cancelled_when_its_peer_leaves() {
     });
 }
 
+/// SRV-7, for a handler that works with a cosocket.
+#[test]
+fn a_watch_can_outlive_the_connection_it_was_begun_on() {
+    everywhere(|| {
+        let server = local().cancel_on_abort(true).start(|mut connection| {
+            let watch = connection.take_watch();
+            let socket = connection.into_cosocket();
+            assert_eq!(socket.receive_exact(4)?, b"ping");
+            socket.send(b"ping")?;
+            assert!(!watch.is_aborted());
+            thread::sleep(LONG);
+            unreachable!("cancelled");
+        });
+        let server = server.unwrap();
+        let client = connect(&server);
+        assert_served(&client);
+        drop(client);
+        until(|| server.connections() == 0);
+        // Without the watch nobody notices.
+        let (gone, is_gone) = mpsc::channel();
+        let is_gone = Mutex::new(is_gone);
+        let server = local().cancel_on_abort(true).start(move |connection| {
+            let socket = connection.into_cosocket();
+            is_gone.lock().unwrap().recv().unwrap();
+            (0..3).for_each(|_| turn());
+            drop(socket);
+            Ok(())
+        });
+        let server = server.unwrap();
+        let client = connect(&server);
+        until(|| server.connections() == 1);
+        (0..3).for_each(|_| turn());
+        drop(client);
+        gone.send(()).unwrap();
+        assert_eq!(server.shutdown(LONG).cancelled, 0);
+    });
+}
+
 #[test]
 fn watching_leaves_no_descriptor_behind() {
     cosocket::run(|| {

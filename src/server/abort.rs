@@ -9,6 +9,7 @@
 //! polls a duplicate of the descriptor, so it is in nobody's way who reads. The duplicate keeps
 //! the socket open until the watcher has gone, which takes its worker one turn more.
 
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,18 +25,21 @@ const WATCHING: u8 = 1;
 const FIRED: u8 = 2;
 const ENDED: u8 = 3;
 
-/// See the module.
-pub(super) struct Abort {
+/// Watches for the peer's leaving, until it is dropped. See
+/// [`Connection::take_watch`](super::Connection::take_watch).
+pub struct AbortWatch {
     step: Arc<AtomicU8>,
     watcher: OnceLock<JoinHandle<()>>,
 }
 
-impl Abort {
-    pub(super) fn new() -> Abort {
-        Abort { step: Arc::new(AtomicU8::new(IDLE)), watcher: OnceLock::new() }
+impl AbortWatch {
+    pub(super) fn new() -> AbortWatch {
+        AbortWatch { step: Arc::new(AtomicU8::new(IDLE)), watcher: OnceLock::new() }
     }
 
-    pub(super) fn has_fired(&self) -> bool {
+    /// Whether the peer was seen to leave.
+    #[must_use]
+    pub fn is_aborted(&self) -> bool {
         self.step.load(Ordering::Acquire) == FIRED
     }
 
@@ -78,12 +82,19 @@ fn advance(step: &AtomicU8, from: u8, to: u8) -> bool {
     step.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
 }
 
-impl Drop for Abort {
+impl Drop for AbortWatch {
     fn drop(&mut self) {
         if advance(&self.step, WATCHING, ENDED)
             && let Some(watcher) = self.watcher.get()
         {
             watcher.cancel();
         }
+    }
+}
+
+impl fmt::Debug for AbortWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("AbortWatch");
+        debug.field("is_aborted", &self.is_aborted()).finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ProxyHeader;
-use super::abort::Abort;
+use super::abort::AbortWatch;
 use super::proxy::Peek;
 use super::service::Service;
 use crate::io_handle::AsIoHandle;
@@ -50,7 +50,7 @@ pub struct Connection {
     peer: Arc<Address>,
     listener: Arc<Address>,
     header: Option<ProxyHeader>,
-    abort: Abort,
+    abort: AbortWatch,
     service: Arc<Service>,
 }
 
@@ -77,7 +77,7 @@ impl Connection {
         listener: Arc<Address>,
         service: Arc<Service>,
     ) -> Connection {
-        Connection { stream, peer, listener, header: None, abort: Abort::new(), service }
+        Connection { stream, peer, listener, header: None, abort: AbortWatch::new(), service }
     }
 
     pub(super) fn set_header(&mut self, header: ProxyHeader) {
@@ -159,14 +159,15 @@ impl Connection {
         }
     }
 
-    /// The stream itself. Nobody watches for the peer's leaving any more.
+    /// The stream itself. Nobody watches for the peer's leaving any more, unless the watch was
+    /// [taken](Connection::take_watch) before.
     #[must_use]
     pub fn into_stream(self) -> Stream {
         self.stream
     }
 
-    /// As a [`Cosocket`], with its buffer, its timeouts and its ways to receive. Nobody watches for
-    /// the peer's leaving any more.
+    /// As a [`Cosocket`], with its buffer, its timeouts and its ways to receive. Of the watch
+    /// for the peer's leaving as [`into_stream`](Connection::into_stream).
     ///
     /// ```
     /// use cosocket::Cosocket;
@@ -359,7 +360,36 @@ impl Connection {
     /// [`cancel_on_abort`](Connection::cancel_on_abort).
     #[must_use]
     pub fn is_aborted(&self) -> bool {
-        self.abort.has_fired()
+        self.abort.is_aborted()
+    }
+
+    /// The watch that [`on_abort`](Connection::on_abort) or
+    /// [`cancel_on_abort`](Connection::cancel_on_abort) has begun, to be kept apart from the
+    /// connection, for whoever takes the stream out of that.
+    ///
+    /// ```
+    /// use cosocket::server::Server;
+    /// use cosocket::{Cosocket, thread};
+    ///
+    /// let server = Server::new().listen("127.0.0.1:0").cancel_on_abort(true);
+    /// let server = server.start(|mut connection| {
+    ///     let _watch = connection.take_watch();
+    ///     let socket = connection.into_cosocket();
+    ///     socket.send(b"working on it")?;
+    ///     thread::sleep(std::time::Duration::from_secs(3600));
+    ///     Ok(())
+    /// })?;
+    /// let client = cosocket::connect(server.tcp_addr().unwrap())?;
+    /// client.receive_exact(13)?;
+    /// client.close()?;
+    /// while server.connections() > 0 {
+    ///     thread::yield_now();
+    /// }
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[must_use = "the watch ends when this is dropped"]
+    pub fn take_watch(&mut self) -> AbortWatch {
+        std::mem::replace(&mut self.abort, AbortWatch::new())
     }
 
     /// Ends the response: the peer reads its end, and the handler goes on with what the peer need

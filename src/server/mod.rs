@@ -60,6 +60,7 @@ mod running;
 mod service;
 mod unix_path;
 
+pub use abort::AbortWatch;
 pub use body::{BodyUntil, RequestBody};
 pub use builder::{Listeners, Server, WhenFull};
 pub use cidr::{AccessList, Cidr, CidrError, Peers};
