@@ -77,6 +77,7 @@
 //! None is on by default.
 //!
 //! * `futures`: `futures::block_on`, and sockets for async crates.
+//! * `log`: [`Cosocket::set_log_errors`](Cosocket), errors of sockets in the log of the crate `log`.
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
 
@@ -185,7 +186,7 @@ use std::fmt;
 pub use blocking::unblock;
 pub use cosocket::{
     Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, LINE_LIMIT, Number, OptionName,
-    PEEK_LIMIT, Parts, Pieces, QueueEvent, QueuedWriter, SocketOption, Stream, Target, Text,
+    PEEK_LIMIT, Parts, Pieces, Proxy, QueueEvent, QueuedWriter, SocketOption, Stream, Target, Text,
     TimeoutMode, Until, Watermarks, connect, framing,
 };
 pub use driver::Choice as Driver;

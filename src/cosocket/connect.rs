@@ -8,6 +8,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use super::address::{Address, Target};
 use super::connection::Connection;
 use super::local::Local;
+use super::report::What;
 use super::state::Connecting;
 use super::timeouts::Phase;
 use super::transport::Transport;
@@ -78,12 +79,27 @@ impl Cosocket {
     pub fn connect_with(&self, target: impl Target, _: &ConnectOptions) -> Result<(), Error> {
         io_handle::begin_call()?;
         let address = target.to_address()?;
+        let began = self.begin_report();
         let connecting = self.state.claim_connect()?;
-        let transport = self.make_transport(&address, &connecting)?;
+        let transport = self.make_transport(&address, &connecting).inspect_err(|error| {
+            let upstream = began.map(|_| address.to_string());
+            self.report(What::Connect, began, upstream.as_deref(), error);
+        })?;
         connecting.opened(Connection::new(transport, Some(address)))
     }
 
     fn make_transport(
+        &self,
+        address: &Address,
+        connecting: &Connecting<'_>,
+    ) -> Result<Transport, Error> {
+        match self.local().proxy {
+            Some(proxy) => self.connect_through(&proxy, address, connecting),
+            None => self.connect_directly(address, connecting),
+        }
+    }
+
+    pub(super) fn connect_directly(
         &self,
         address: &Address,
         connecting: &Connecting<'_>,
@@ -106,7 +122,7 @@ impl Cosocket {
     }
 
     /// The connect timeout, from now on, for all attempts together.
-    fn connect_bounds<'a>(&self, connecting: &'a Connecting<'_>) -> Bounds<'a> {
+    pub(super) fn connect_bounds<'a>(&self, connecting: &'a Connecting<'_>) -> Bounds<'a> {
         let deadline = self.timeouts.of(Phase::Connect).map(clock::after);
         Bounds { timeout: None, deadline, cut: connecting.cut() }
     }

@@ -314,7 +314,7 @@ mod tests {
             (-0.0, "-0"),
             (1.0, "1"),
             (0.1 + 0.2, "0.3"),
-            (3.14159265358979, "3.1415926535898"),
+            (2.0_f64.sqrt() * 1e3, "1414.2135623731"),
             (1e13, "10000000000000"),
             (99999999999999.9, "1e+14"),
             (1e14, "1e+14"),
@@ -332,8 +332,8 @@ mod tests {
     fn one_string_of_bytes_is_not_copied() {
         let bytes = vec![7; 100];
         let mut pieces = Pieces::default();
-        let parts = ("", &bytes, None::<&str>);
-        parts.collect(&mut pieces);
+        let fragments = ("", &bytes, None::<&str>);
+        fragments.collect(&mut pieces);
         assert!(std::ptr::eq(pieces.as_one().unwrap().as_ptr(), bytes.as_ptr()));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::claim::{Outcome, WriteHalf};
 use super::connection::Link;
+use super::report::What;
 use super::timeouts::{Phase, Timeouts};
 use super::{Cosocket, Error, ErrorKind};
 use crate::clock::Nanos;
@@ -29,12 +30,17 @@ impl Cosocket {
         f: impl FnOnce(&mut Output<'_>) -> Result<(), Error>,
     ) -> Result<u64, Error> {
         io_handle::begin_call()?;
-        let mut claim = self.state.claim::<WriteHalf>()?;
+        let began = self.begin_report();
+        let claim = self.state.claim::<WriteHalf>();
+        let mut claim = claim.inspect_err(|error| self.report(What::Write, began, None, error))?;
         let link = &claim.half().link;
         let deadline = self.timeouts.deadline(Phase::Send);
         let mut output = Output { link, timeouts: &self.timeouts, deadline, sent: 0 };
         let result = f(&mut output);
         let sent = output.sent;
+        if let Err(error) = &result {
+            self.report(What::Write, began, self.upstream(began).as_deref(), error);
+        }
         let killed = claim.finish(Outcome::of_send(&result));
         match result {
             Ok(()) => Ok(sent),
@@ -65,6 +71,12 @@ impl Output<'_> {
     /// Waits until the socket takes more.
     pub(super) fn wait_writable(&self) -> io::Result<()> {
         self.link.transport.io().wait_ready_bounded(libc::POLLOUT, &self.bounds()).map(drop)
+    }
+
+    /// What has come meanwhile to end the send: for those that do not write by themselves.
+    pub(super) fn check(&self) -> io::Result<()> {
+        io_handle::begin_call()?;
+        self.bounds().check()
     }
 
     /// Each write has the timeout to itself: what counts is progress.

@@ -9,6 +9,7 @@
 //! 7. [Tuning Linux](_07_tuning_linux)
 //! 8. [Internals](_08_internals)
 //! 9. [Porting from tokio](_09_porting_from_tokio)
+//! 10. [Coming from OpenResty](_10_coming_from_openresty)
 //! 13. [Servers](_13_servers)
 //! 14. [Coming from Swoole and from libuv](_14_coming_from_swoole_and_libuv)
 
@@ -38,6 +39,9 @@ pub mod _08_internals {}
 
 #[doc = include_str!("09_porting_from_tokio.md")]
 pub mod _09_porting_from_tokio {}
+
+#[doc = include_str!("10_coming_from_openresty.md")]
+pub mod _10_coming_from_openresty {}
 
 #[doc = include_str!("13_servers.md")]
 pub mod _13_servers {}
