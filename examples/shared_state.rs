@@ -20,26 +20,26 @@ use lru::LruCache;
 const LIFETIME: Option<Duration> = Some(Duration::from_secs(60));
 
 /// At most so many entries, of which the least recently used go first, and each until its time.
-pub struct Dictionary(Mutex<LruCache<String, (String, Option<Instant>)>>);
+pub(crate) struct Dictionary(Mutex<LruCache<String, (String, Option<Instant>)>>);
 
 impl Dictionary {
-    pub fn new(capacity: usize) -> Dictionary {
+    pub(crate) fn new(capacity: usize) -> Dictionary {
         Dictionary(Mutex::new(LruCache::new(NonZeroUsize::new(capacity).expect("room for one"))))
     }
 
     /// Sets, and says whether another entry had to go for it (OpenResty's `forcible`).
-    pub fn set(&self, key: &str, value: &str, lifetime: Option<Duration>) -> bool {
+    pub(crate) fn set(&self, key: &str, value: &str, lifetime: Option<Duration>) -> bool {
         let end = lifetime.map(|lifetime| Instant::now() + lifetime);
         let evicted = self.0.lock().unwrap().push(key.into(), (value.into(), end));
         evicted.is_some_and(|(evicted, _)| evicted != key)
     }
 
-    pub fn get(&self, key: &str) -> Option<String> {
+    pub(crate) fn get(&self, key: &str) -> Option<String> {
         self.0.lock().unwrap().get(key).filter(|entry| is_live(entry)).map(|entry| entry.0.clone())
     }
 
     /// Adds to a number, which is 0 if there is none. One lock around all: no other comes between.
-    pub fn increment(&self, key: &str, step: i64) -> Option<i64> {
+    pub(crate) fn increment(&self, key: &str, step: i64) -> Option<i64> {
         let mut entries = self.0.lock().unwrap();
         let (old, end) = match entries.get(key).filter(|entry| is_live(entry)) {
             Some((value, end)) => (value.parse::<i64>().ok()?, *end),
@@ -62,9 +62,9 @@ fn main() -> io::Result<()> {
     server.wait()
 }
 
-pub type Shared = (Dictionary, broadcast::Sender<String>);
+pub(crate) type Shared = (Dictionary, broadcast::Sender<String>);
 
-pub fn serve(mut client: &Connection, (dictionary, news): &Shared) -> io::Result<()> {
+pub(crate) fn serve(mut client: &Connection, (dictionary, news): &Shared) -> io::Result<()> {
     for line in BufReader::new(client).lines() {
         let answer = match line?.split(' ').collect::<Vec<_>>()[..] {
             ["set", key, value] => format!("forcible: {}", dictionary.set(key, value, LIFETIME)),
