@@ -102,7 +102,7 @@ fn a_server_without_descriptors_closes_clients_and_recovers() {
         }
         drop(flood.stdin.take());
         assert!(flood.wait().unwrap().success(), "not all clients were closed");
-        // One that is served after all, by the reserve's number or that of our pipe, ends a shortage.
+        // One that is served after all, by the reserve's number or our pipe's, ends a shortage.
         let shortages = told.count("out of descriptors");
         assert!((1..10).contains(&shortages), "{:?}", told.0);
         // Nobody comes, and nothing is done.

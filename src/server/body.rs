@@ -18,8 +18,8 @@ use crate::{Cosocket, Error, ErrorKind, LINE_LIMIT};
 /// Reads the body of a request off a connection, and nothing that comes after it. At its end the
 /// calls find the end of a stream.
 ///
-/// It receives as a [`Cosocket`] does, by its timeouts, and reads as a [`Read`]. The socket may send
-/// meanwhile, but should not receive. A peer that leaves before the body is whole is an error of
+/// It receives as a [`Cosocket`] does, by its timeouts, and reads as a [`Read`]. The socket may
+/// send meanwhile, but should not receive. A peer that leaves before the body is whole is an error of
 /// the kind [`ClientAborted`](ErrorKind::ClientAborted).
 ///
 /// When it is dropped before its end ([`remaining`](RequestBody::remaining) is not 0), what follows

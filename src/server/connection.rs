@@ -312,8 +312,8 @@ impl Connection {
     /// connection, or ends its half of it. The calling handler goes on.
     ///
     /// A peer that ends its half may still read: one that sends its request and then shuts its half
-    /// down looks, from here, like one that has left, as to OpenResty's `ngx.on_abort`. The callback
-    /// is called at most once, within one turn of the worker from when the kernel knows; not at all
+    /// down looks, from here, like one that has left, as to OpenResty's `ngx.on_abort`. The
+    /// callback is called at most once, within one turn of the worker from when the kernel knows; not at all
     /// when the connection is dropped before. While this watches it takes one more descriptor.
     ///
     /// # Errors

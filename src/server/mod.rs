@@ -10,10 +10,10 @@
 //!   shutdown: acceptors end, queues are served -> handlers end -> the rest is cancelled, named
 //! ```
 //!
-//! A `TcpListener` and a loop are a server too, and for many programs enough. A [`Server`] does what
-//! such a loop has to learn over the years: it survives that descriptors run out, knows which
-//! errors of `accept` concern the listener, limits connections, asks rules who may come, reads PROXY
-//! headers, notices that a peer leaves while its handler works, and ends without cutting anybody
+//! A `TcpListener` and a loop are a server too, and for many programs enough. A [`Server`] does
+//! what such a loop has to learn over the years: it survives that descriptors run out, knows which
+//! errors of `accept` concern the listener, limits connections, asks rules who may come, reads
+//! PROXY headers, notices that a peer leaves while its handler works, and ends without cutting anybody
 //! short.
 //!
 //! ```

@@ -17,8 +17,10 @@ pub(crate) fn wait_at_any<'a>(
     let waiters: Vec<Waiter> = slots.clone().map(|_| Waiter::new()).collect();
     let mut entered = Entered { places: Vec::with_capacity(waiters.len()) };
     for (slot, waiter) in slots.zip(&waiters) {
-        slot.enter(waiter);
+        // First, so that it is taken back even if the slot turns out not to be free.
         entered.places.push((slot, waiter));
+        // SAFETY: it stays where it is until `entered` is dropped, which is before `waiters` are.
+        unsafe { slot.put(waiter) };
     }
     let mut signal = Signal::Wake;
     // Published, so a completion from here on wakes us; one before is seen here.
@@ -37,6 +39,6 @@ struct Entered<'a> {
 impl Drop for Entered<'_> {
     /// Takes them out again, and waits for those who have one in their hands.
     fn drop(&mut self) {
-        self.places.iter().for_each(|(slot, waiter)| slot.leave(waiter));
+        self.places.iter().for_each(|(slot, waiter)| slot.remove(waiter));
     }
 }

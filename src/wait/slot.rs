@@ -35,13 +35,14 @@ impl WaitSlot {
     ) -> bool {
         while !done() {
             let waiter = Waiter::new();
-            self.enter(&waiter);
+            // SAFETY: it stays in this frame, which it leaves by `remove`.
+            unsafe { self.put(&waiter) };
             let mut signal = Signal::Wake;
             // Published, so a completion from here on wakes us; one before is seen here.
             while !done() && !waiter.is_woken() && signal == Signal::Wake {
                 signal = waiter.wait(reason, deadline, shielded);
             }
-            self.leave(&waiter);
+            self.remove(&waiter);
             if signal != Signal::Wake {
                 return done();
             }
@@ -49,23 +50,25 @@ impl WaitSlot {
         true
     }
 
-    /// Publishes a waiter, which stays where it is until [`WaitSlot::leave`] has returned.
+    /// Publishes a waiter: a completion from here on wakes it, one before is to be looked for.
+    ///
+    /// # Safety
+    ///
+    /// The waiter stays where it is until [`WaitSlot::remove`] has returned.
     ///
     /// # Panics
     ///
     /// When somebody waits here already.
-    pub(super) fn enter(&self, waiter: &Waiter) {
-        let mine = ptr::from_ref(waiter).cast_mut();
-        let none = ptr::null_mut();
-        let entered = self.waiter.compare_exchange(none, mine, Ordering::AcqRel, Ordering::Acquire);
-        assert!(entered.is_ok(), "two waiters in a slot made for one");
+    pub(crate) unsafe fn put(&self, waiter: &Waiter) {
+        let old = self.waiter.swap(ptr::from_ref(waiter).cast_mut(), Ordering::AcqRel);
+        assert!(old.is_null(), "two waiters in a slot made for one");
     }
 
-    /// Takes it back, or waits for whoever has it in its hands.
-    pub(super) fn leave(&self, waiter: &Waiter) {
-        let mine = ptr::from_ref(waiter).cast_mut();
-        let none = ptr::null_mut();
-        if self.waiter.compare_exchange(mine, none, Ordering::AcqRel, Ordering::Acquire).is_err() {
+    /// Takes a waiter back that was put here, whether it was woken or not.
+    pub(crate) fn remove(&self, waiter: &Waiter) {
+        let (mine, none) = (ptr::from_ref(waiter).cast_mut(), ptr::null_mut());
+        let taken = self.waiter.compare_exchange(mine, none, Ordering::AcqRel, Ordering::Acquire);
+        if taken.is_err() {
             waiter.settle();
         }
     }
