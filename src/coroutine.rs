@@ -296,6 +296,11 @@ impl Identity {
         self.joiner.wait(|| self.is_done(), Reason::JOIN, shielded)
     }
 
+    /// Where its one joiner waits.
+    pub(crate) fn joiner(&self) -> &WaitSlot {
+        &self.joiner
+    }
+
     /// Sets `bits` in the coroutine's signals, waking it; nothing happens when it is over.
     pub(crate) fn signal(&self, bits: u32) {
         // SAFETY: control blocks are never freed.

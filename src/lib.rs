@@ -45,6 +45,8 @@
 //! * [`Cosocket`]: OpenResty's stream socket, which receives by line, count and delimiter, with
 //!   timeouts for each phase; see [`guide::_10_coming_from_openresty`].
 //! * [`os::unix::net`]: Unix sockets, with the peer's credentials and descriptors passed.
+//! * [`server`]: accepts connections and has a handler serve each, with limits, rules, the PROXY
+//!   protocol, and an end that cuts nobody short.
 //! * [`run`], [`Runtime`] and [`Builder`]: runtimes with an end, and with settings of their own.
 //!   Without one, the first `spawn` from a plain thread starts a global runtime.
 //! * [`unblock`] for calls that block and have no other form: files, C libraries, computations.
@@ -180,6 +182,7 @@ pub mod net;
 pub mod os;
 #[allow(unsafe_code)]
 pub mod process;
+pub mod server;
 #[allow(unsafe_code)]
 pub mod signal;
 #[allow(unsafe_code)]
@@ -225,6 +228,7 @@ struct Readme;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::blocking::{Counts, counts};
+    pub use crate::server::internals as proxy_protocol;
     pub use crate::timer::{Timer, Wheel};
     #[cfg(feature = "dns")]
     pub mod dns {

@@ -4,6 +4,7 @@
 //! on the coroutine; on a plain thread they act on the thread, except that [`spawn`] always
 //! spawns a coroutine (from a plain thread: on a global runtime that it starts on first use).
 
+mod wait_any;
 mod waits;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 
 pub use std::thread::{Result, available_parallelism, panicking};
 
+pub use self::wait_any::{Joinable, wait_any};
 pub use self::waits::{park, park_timeout, shield, sleep, sleep_until, yield_now};
 pub use crate::local::{AccessError, LocalKey};
 pub use crate::scope::{Scope, ScopedJoinHandle, TryScope, scope, try_scope};

@@ -8,6 +8,7 @@ use super::connection::Connection;
 use super::state::State;
 use super::transport::Transport;
 use super::{Cosocket, Error, ErrorKind};
+use crate::io_handle::{AsIoHandle, IoHandle};
 use crate::net::TcpStream;
 use crate::os::unix::net::UnixStream;
 
@@ -141,6 +142,15 @@ impl Write for Parts {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl AsIoHandle for Stream {
+    fn as_io_handle(&self) -> &IoHandle {
+        match self {
+            Stream::Tcp(stream) => stream.as_io_handle(),
+            Stream::Unix(stream) => stream.as_io_handle(),
+        }
     }
 }
 

@@ -164,6 +164,13 @@ impl LockedQueue<'_> {
         self.0.0.is_empty()
     }
 
+    /// How many they are, one by one.
+    pub(crate) fn count(&self) -> usize {
+        let list = &self.0.0;
+        // SAFETY: linked waiters stay in place.
+        std::iter::successors(list.front(), |&waiter| unsafe { list.after(waiter) }).count()
+    }
+
     /// Takes all of them out; the caller wakes them after unlocking.
     pub(crate) fn take_all(&mut self) -> ChosenList {
         let mut all = ChosenList::new();
