@@ -99,6 +99,8 @@ mod blocks;
 mod child;
 #[allow(unsafe_code)]
 mod clock;
+#[allow(unsafe_code, dead_code)]
+mod cosocket;
 #[allow(unsafe_code)]
 mod coroutine;
 #[allow(unsafe_code)]

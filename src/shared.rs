@@ -88,6 +88,10 @@ impl Shared {
         self.live.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn pools_address(&self) -> usize {
+        0
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }

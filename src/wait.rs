@@ -78,6 +78,7 @@ pub(crate) enum Kind {
     Future,
     Blocking,
     LookUp,
+    Place,
     Shutdown,
 }
 
@@ -96,6 +97,7 @@ impl Reason {
     pub(crate) const CHANNEL: Reason = Reason::new(Kind::Channel);
     pub(crate) const SELECT: Reason = Reason::new(Kind::Select);
     pub(crate) const LOOK_UP: Reason = Reason::new(Kind::LookUp);
+    pub(crate) const PLACE: Reason = Reason::new(Kind::Place);
     pub(crate) const SHUTDOWN: Reason = Reason::new(Kind::Shutdown);
 
     pub(crate) const fn new(kind: Kind) -> Reason {
@@ -109,7 +111,10 @@ impl Reason {
     /// A call that can fail: a limit then cuts it in a shield, too.
     pub(crate) fn is_io(self) -> bool {
         let Reason { kind, .. } = self;
-        matches!(kind, Kind::Read | Kind::Write | Kind::Ready | Kind::Turn | Kind::LookUp)
+        matches!(
+            kind,
+            Kind::Read | Kind::Write | Kind::Ready | Kind::Turn | Kind::LookUp | Kind::Place
+        )
     }
 
     /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
@@ -152,6 +157,7 @@ impl std::fmt::Display for Reason {
             Kind::Future => "a future",
             Kind::Blocking => "a blocking job",
             Kind::LookUp => "a name look-up",
+            Kind::Place => "a place in a pool",
             Kind::Shutdown => "the end of a runtime",
         };
         if self.fd >= 0 { write!(f, "{what} fd={}", self.fd) } else { f.write_str(what) }

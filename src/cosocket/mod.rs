@@ -1,0 +1,3 @@
+//! The cosocket.
+
+pub(crate) mod pool;
