@@ -99,10 +99,9 @@ mod blocks;
 mod child;
 #[allow(unsafe_code)]
 mod clock;
-#[allow(unsafe_code, dead_code)]
-mod cosocket;
 #[allow(unsafe_code)]
 mod coroutine;
+mod cosocket;
 #[allow(unsafe_code)]
 mod current;
 #[allow(unsafe_code)]
@@ -178,6 +177,10 @@ pub mod time;
 use std::fmt;
 
 pub use blocking::unblock;
+pub use cosocket::{Evicted, Eviction, Pool, PoolMetrics, PoolOptions, pool_totals, pools};
+pub use cosocket::{
+    Address, ConnectOptions, Cosocket, Error, ErrorKind, Target, TimeoutMode, connect,
+};
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
 pub use runtime::{Builder, Runtime, run};

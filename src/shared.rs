@@ -17,6 +17,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::cosocket::{Connection, pool::Pools};
 use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned};
 use crate::deadlock::Silence;
 use crate::mailbox::Mailbox;
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) roll_call: RollCall,
     pub(crate) silence: Silence,
     pub(crate) measures_stacks: bool,
+    pub(crate) pools: Arc<Pools<Connection>>,
 }
 
 /// What others may know of a worker.
@@ -69,8 +71,10 @@ impl Shared {
         measures_stacks: bool,
         silence: Silence,
     ) -> Shared {
+        let pools = Pools::new(seats.len());
         Shared {
             seats,
+            pools,
             stacks: Arc::new(stacks),
             surplus: Mutex::new(VecDeque::new()),
             surplus_len: AtomicUsize::new(0),
@@ -86,10 +90,6 @@ impl Shared {
     /// How many coroutines are spawned and not finished.
     pub(crate) fn live(&self) -> usize {
         self.live.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn pools_address(&self) -> usize {
-        0
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -112,6 +112,7 @@ impl Shared {
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.ring_all();
+        self.pools.close();
     }
 
     pub(crate) fn ring_all(&self) {

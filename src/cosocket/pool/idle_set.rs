@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use crate::doorbell::Doorbell;
 use crate::io_handle::IoHandle;
 
 /// Not a connection's.
@@ -19,18 +20,21 @@ const EVENTS: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLONESHOT) as u
 
 pub(super) struct IdleSet {
     epoll: IoHandle,
-    /// An eventfd.
-    bell: OwnedFd,
+    bell: Doorbell,
 }
 
 impl IdleSet {
     pub(super) fn open() -> io::Result<IdleSet> {
         // SAFETY: no pointers.
-        let epoll = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: no pointers.
-        let bell = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        let set = IdleSet { epoll: IoHandle::new(epoll, false), bell };
-        set.control(libc::EPOLL_CTL_ADD, set.bell.as_raw_fd(), libc::EPOLLIN as u32, BELL)?;
+        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if epoll < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just made, and nobody else's.
+        let epoll = IoHandle::new(unsafe { OwnedFd::from_raw_fd(epoll) }, false);
+        let set = IdleSet { epoll, bell: Doorbell::new()? };
+        let bell = set.bell.as_fd().as_raw_fd();
+        set.control(libc::EPOLL_CTL_ADD, bell, libc::EPOLLIN as u32, BELL)?;
         Ok(set)
     }
 
@@ -50,9 +54,7 @@ impl IdleSet {
 
     /// Ends the wait, the next one if there is none.
     pub(super) fn ring(&self) {
-        let one = 1_u64;
-        // SAFETY: eight bytes of ours are read. A full counter rings, too.
-        unsafe { libc::write(self.bell.as_raw_fd(), (&raw const one).cast(), size_of_val(&one)) };
+        self.bell.ring();
     }
 
     /// Waits until there is something to be told of, for at most `timeout`.
@@ -71,7 +73,7 @@ impl IdleSet {
             let count = usize::try_from(count).unwrap_or(0);
             for event in &events[..count] {
                 match event.u64 {
-                    BELL => self.silence(),
+                    BELL => drop(self.bell.answer()),
                     token => ready(token),
                 }
             }
@@ -79,12 +81,6 @@ impl IdleSet {
                 return;
             }
         }
-    }
-
-    fn silence(&self) {
-        let mut count = 0_u64;
-        // SAFETY: eight bytes of ours are written.
-        unsafe { libc::read(self.bell.as_raw_fd(), (&raw mut count).cast(), size_of_val(&count)) };
     }
 
     fn control(&self, operation: i32, fd: RawFd, events: u32, token: u64) -> io::Result<()> {
@@ -95,12 +91,4 @@ impl IdleSet {
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
-}
-
-fn owned(fd: RawFd) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: just made, and nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -25,10 +25,16 @@
 //!
 //! All of this is generic over what is pooled, so that it can be tested without sockets.
 
+mod handle;
+#[allow(unsafe_code)]
 mod idle_set;
+mod keepalive;
 mod key;
+mod member;
 mod metrics;
+mod options;
 mod places;
+mod plan;
 mod pools;
 mod queue;
 mod settings;
@@ -37,17 +43,19 @@ mod stock;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod user_data;
 mod watch;
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-pub(crate) use self::key::{Key, TlsKey};
+pub use self::handle::{Pool, pool_totals, pools};
+pub(crate) use self::keepalive::{Found, Origin, find, key_of};
+pub(crate) use self::member::Member;
 pub use self::metrics::PoolMetrics;
-pub(crate) use self::places::Limits;
+pub use self::options::{Evicted, PoolOptions};
 pub(crate) use self::pools::Pools;
 pub(crate) use self::settings::Settings;
-pub(crate) use self::stock::{Acquired, Refusal, Stock};
 pub(crate) use self::ticket::Ticket;
 
 use crate::clock::Nanos;

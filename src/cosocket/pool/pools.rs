@@ -3,44 +3,60 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use super::Pooled;
+use super::{Eviction, Pooled};
 use super::key::Key;
 use super::metrics::PoolMetrics;
+use super::plan::Plan;
 use super::settings::Settings;
 use super::stock::{Acquired, Refusal, Stock};
 use super::ticket::Ticket;
 use super::watch::Watch;
-use crate::clock::Nanos;
 use crate::current;
+use crate::io_handle::bounds::Bounds;
+use crate::shared::{Options, Shared};
+use crate::thread;
 
 /// All pools of one runtime.
 pub(crate) struct Pools<C: Pooled> {
     stocks: RwLock<Stocks<C>>,
+    plans: Mutex<HashMap<Box<str>, Weak<Plan<C>>>>,
     /// What pools did that are no more.
     past: Mutex<PoolMetrics>,
     /// One for each worker, and one for everybody else.
     shards: usize,
     is_closed: AtomicBool,
     watch: Watch<C>,
-    /// Starts a coroutine on the runtime that calls [`Pools::watch_idle`]; false if it cannot.
-    start_watch: fn(&Arc<Pools<C>>) -> bool,
+    /// None in tests.
+    runtime: OnceLock<Weak<Shared>>,
 }
 
 type Stocks<C> = HashMap<Key, Arc<Stock<C>>>;
 
+// Hooks are called outside of all locks, so none of them leaves anything half done.
+impl<C: Pooled> UnwindSafe for Pools<C> {}
+impl<C: Pooled> RefUnwindSafe for Pools<C> {}
+
 impl<C: Pooled> Pools<C> {
-    pub(crate) fn new(workers: usize, start_watch: fn(&Arc<Pools<C>>) -> bool) -> Arc<Pools<C>> {
+    pub(crate) fn new(workers: usize) -> Arc<Pools<C>> {
         Arc::new(Pools {
             stocks: RwLock::default(),
+            plans: Mutex::default(),
             past: Mutex::default(),
             shards: workers + 1,
             is_closed: AtomicBool::new(false),
             watch: Watch::new(),
-            start_watch,
+            runtime: OnceLock::new(),
         })
+    }
+
+    /// Says whose they are.
+    pub(crate) fn belong_to(&self, runtime: &Arc<Shared>) {
+        let _ = self.runtime.set(Arc::downgrade(runtime));
     }
 
     pub(super) fn shards(&self) -> usize {
@@ -55,7 +71,7 @@ impl<C: Pooled> Pools<C> {
         }
         let outside = self.shards - 1;
         current::worker()
-            .filter(|worker| worker.runtime.pools_address() == (&raw const *self).addr())
+            .filter(|worker| Arc::as_ptr(&worker.runtime.pools).addr() == (&raw const *self).addr())
             .map_or(outside, |worker| worker.index)
     }
 
@@ -63,13 +79,12 @@ impl<C: Pooled> Pools<C> {
         &self.watch
     }
 
+    /// Starts the coroutine that watches, on the runtime that these are of; false if it cannot.
     pub(super) fn start_watch(self: &Arc<Self>) -> bool {
-        (self.start_watch)(self)
-    }
-
-    /// What the coroutine does; see [`Watch`].
-    pub(crate) fn watch_idle(&self) {
-        self.watch.run();
+        let Some(runtime) = self.runtime.get().and_then(Weak::upgrade) else { return false };
+        let pools = Arc::clone(self);
+        let options = Options { name: Some("keepalive pools".into()), ..Options::new() };
+        !self.is_closed() && thread::spawn_on(&runtime, options, move || pools.watch.run()).is_ok()
     }
 
     /// A connection for `key`: an idle one, or a place for a new one, which may have to be waited
@@ -78,25 +93,28 @@ impl<C: Pooled> Pools<C> {
     pub(crate) fn acquire(
         self: &Arc<Self>,
         key: &Key,
-        mut asked: Option<impl FnOnce() -> Settings<C::Hooks>>,
-        mut deadline: impl FnMut() -> Nanos,
+        asked: Option<Settings<C::Hooks>>,
+        bounds: &Bounds<'_>,
     ) -> Result<Option<Acquired<C>>, Refusal> {
-        let mut settings = None;
         loop {
-            let stock = match self.find(key) {
-                Some(stock) => stock,
-                None => {
-                    settings = settings.or_else(|| asked.take().map(|asked| asked()));
-                    match settings.take().and_then(|its| self.find_or_make(key, its)) {
-                        Some(stock) => stock,
-                        None => return Ok(None),
-                    }
-                }
-            };
-            match stock.acquire(&mut deadline) {
+            let found = self.find(key).or_else(|| self.find_or_make(key, asked.as_ref()));
+            let Some(stock) = found else { return Ok(None) };
+            match stock.acquire(bounds) {
                 // Emptied and forgotten since we found it.
-                Err(Refusal::Retired) => settings = None,
+                Err(Refusal::Retired) => {}
                 other => return other.map(Some),
+            }
+        }
+    }
+
+    /// A place for one more connection beside those that are idle, if there is room; never waits.
+    /// For pools with a plan, or that are there.
+    pub(crate) fn reserve(self: &Arc<Self>, key: &Key) -> Option<Ticket<C>> {
+        loop {
+            let stock = self.find(key).or_else(|| self.find_or_make(key, None))?;
+            match stock.reserve() {
+                Err(Refusal::Retired) => {}
+                other => return other.ok(),
             }
         }
     }
@@ -107,7 +125,7 @@ impl<C: Pooled> Pools<C> {
     pub(crate) fn park(
         self: &Arc<Self>,
         key: &Key,
-        settings: impl Fn() -> Settings<C::Hooks>,
+        settings: &Settings<C::Hooks>,
         mut connection: C,
         ticket: Option<Ticket<C>>,
         idle_timeout: Option<Option<Duration>>,
@@ -119,7 +137,7 @@ impl<C: Pooled> Pools<C> {
         loop {
             let stock = match &mine {
                 Some(ticket) => Some(Arc::clone(ticket.stock())),
-                None => self.find(key).or_else(|| self.find_or_make(key, settings())),
+                None => self.find(key).or_else(|| self.find_or_make(key, Some(settings))),
             };
             // The runtime ends: the connection does, too.
             let Some(stock) = stock else { break };
@@ -137,12 +155,15 @@ impl<C: Pooled> Pools<C> {
         self.read().get(key).map(Arc::clone)
     }
 
-    /// `None` once the runtime ends.
-    pub(crate) fn find_or_make(
+    /// The pool of `key`; if there is none, one made by the plan of that name, or else with the
+    /// settings that were asked for. `None` if there are neither, and once the runtime ends.
+    fn find_or_make(
         self: &Arc<Self>,
         key: &Key,
-        settings: Settings<C::Hooks>,
+        asked: Option<&Settings<C::Hooks>>,
     ) -> Option<Arc<Stock<C>>> {
+        let planned = self.plans().get(&key.name).and_then(Weak::upgrade);
+        let plan = planned.or_else(|| asked.map(|its| Arc::new(Plan::new(its.clone()))))?;
         let mut stocks = self.write();
         if self.is_closed() {
             return None;
@@ -150,33 +171,41 @@ impl<C: Pooled> Pools<C> {
         Some(match stocks.entry(key.clone()) {
             Entry::Occupied(entry) => Arc::clone(entry.get()),
             Entry::Vacant(vacant) => {
-                let stock = Stock::new(key.clone(), settings, Arc::clone(self));
+                let stock = Stock::new(key.clone(), plan, Arc::clone(self));
                 Arc::clone(vacant.insert(Arc::new(stock)))
             }
         })
     }
 
-    /// As [`Pools::find_or_make`], and it stays until [`Pools::release`].
-    pub(crate) fn pin(
-        self: &Arc<Self>,
-        key: &Key,
-        settings: &Settings<C::Hooks>,
-    ) -> Option<Arc<Stock<C>>> {
-        loop {
-            let stock = self.find_or_make(key, settings.clone())?;
-            // With the registry locked no stock retires.
-            let stocks = self.read();
-            if stocks.get(key).is_some_and(|found| Arc::ptr_eq(found, &stock)) {
-                stock.handles.fetch_add(1, Ordering::SeqCst);
-                return Some(stock);
-            }
+    /// The plan for pools of this name, made with `settings` if there is none. It is in force for
+    /// as long as the caller keeps it, for pools that are made from now on.
+    pub(crate) fn plan(&self, name: &str, settings: Settings<C::Hooks>) -> Arc<Plan<C>> {
+        let mut plans = self.plans();
+        plans.retain(|_, plan| plan.strong_count() != 0);
+        if let Some(plan) = plans.get(name).and_then(Weak::upgrade) {
+            return plan;
         }
+        let plan = Arc::new(Plan::new(settings));
+        plans.insert(name.into(), Arc::downgrade(&plan));
+        plan
     }
 
-    /// A handle is gone.
-    pub(crate) fn release(&self, stock: &Arc<Stock<C>>) {
-        stock.handles.fetch_sub(1, Ordering::SeqCst);
-        stock.retire_if_empty();
+    /// What the pools of a plan have and did.
+    pub(crate) fn of_plan(&self, plan: &Arc<Plan<C>>) -> PoolMetrics {
+        let stocks: Vec<_> = self.read().values().map(Arc::clone).collect();
+        let mut metrics = plan.past();
+        for stock in stocks.iter().filter(|stock| Arc::ptr_eq(stock.plan(), plan)) {
+            metrics.add(&stock.metrics());
+        }
+        metrics
+    }
+
+    /// Closes all idle connections of the pools of a plan.
+    pub(crate) fn close_idle(&self, plan: &Arc<Plan<C>>) {
+        let stocks: Vec<_> = self.read().values().map(Arc::clone).collect();
+        for stock in stocks.iter().filter(|stock| Arc::ptr_eq(stock.plan(), plan)) {
+            stock.close_idle(Eviction::Full);
+        }
     }
 
     /// Forgets a stock, if it is empty and nobody has a handle.
@@ -205,7 +234,7 @@ impl<C: Pooled> Pools<C> {
             std::mem::take(&mut *stocks)
         };
         for stock in stocks.into_values() {
-            stock.close_idle();
+            stock.close_idle(Eviction::Shutdown);
             self.add_past(&stock);
         }
         self.watch.close();
@@ -213,6 +242,7 @@ impl<C: Pooled> Pools<C> {
 
     fn add_past(&self, stock: &Stock<C>) {
         let past = PoolMetrics { size: 0, backlog: None, ..stock.metrics() };
+        stock.plan().add_past(&past);
         self.past.lock().unwrap_or_else(PoisonError::into_inner).add(&past);
     }
 
@@ -227,6 +257,10 @@ impl<C: Pooled> Pools<C> {
         let mut total = *self.past.lock().unwrap_or_else(PoisonError::into_inner);
         self.each().iter().for_each(|(_, metrics)| total.add(metrics));
         total
+    }
+
+    fn plans(&self) -> MutexGuard<'_, HashMap<Box<str>, Weak<Plan<C>>>> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Stocks<C>> {

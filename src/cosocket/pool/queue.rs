@@ -9,7 +9,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::clock::{self, Nanos};
+use crate::clock::{self, NEVER, Nanos};
+use crate::current;
+use crate::io_handle::bounds::Cut;
 use crate::wait::{self, Reason, WaitSlot};
 
 /// Waiters, each for something of type `G`.
@@ -37,9 +39,14 @@ pub(crate) struct Granted<G>(Arc<Seat<G>>);
 #[derive(Debug)]
 pub(crate) enum Ended {
     TimedOut,
+    /// By another, who closed the socket.
+    Cut,
     /// From outside, by a limit around the call.
-    Cut(io::Error),
+    Interrupted(io::Error),
 }
+
+/// A cut wakes a coroutine. A plain thread, which waits for its grant only, looks for it so often.
+const LOOK_PERIOD: Nanos = 20_000_000;
 
 impl<G> Queue<G> {
     pub(crate) fn new() -> Queue<G> {
@@ -51,29 +58,54 @@ impl<G> Queue<G> {
         LockedQueue(self.seats.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits for the grant until `deadline`. If there is none by then, or something else ends the
-    /// wait, `leave` runs while the queue is locked. A cancel unwinds, after that.
+    /// Waits for the grant until `deadline`, or until it is cut. If there is none by then, or
+    /// something else ends the wait, `leave` runs while the queue is locked. A cancel unwinds,
+    /// after that.
     pub(crate) fn wait(
         &self,
         queued: Queued<G>,
         deadline: Nanos,
+        cut: &Cut,
         leave: impl FnOnce(),
     ) -> Result<G, Ended> {
         let Queued(seat) = queued;
-        let is_granted = || seat.granted.load(Ordering::Acquire);
-        if !seat.slot.wait_until(is_granted, Reason::PLACE, Some(deadline), false) {
+        if !seat.wait(deadline, cut) {
             let mut queue = self.lock();
             if queue.remove(&seat) {
                 leave();
                 drop(queue);
                 return Err(match clock::now() >= deadline {
                     true => Ended::TimedOut,
-                    false => Ended::Cut(wait::cancelled()),
+                    false if cut.is_set() => Ended::Cut,
+                    false => Ended::Interrupted(wait::cancelled()),
                 });
             }
         }
         let grant = seat.grant.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(grant.expect("granted before it left the queue"))
+    }
+}
+
+impl<G> Seat<G> {
+    fn is_granted(&self) -> bool {
+        self.granted.load(Ordering::Acquire)
+    }
+
+    /// False if something else came before the grant.
+    fn wait(&self, deadline: Nanos, cut: &Cut) -> bool {
+        let is_thread = current::worker().is_none();
+        loop {
+            let until = if is_thread { clock::now() + LOOK_PERIOD } else { NEVER };
+            let is_over = || self.is_granted() || cut.is_set();
+            let until = (until < deadline).then_some(until);
+            if self.slot.wait_until(is_over, Reason::PLACE, until.or(Some(deadline)), false) {
+                return self.is_granted();
+            }
+            // If it was not only the time to look again, something else has ended it.
+            if until.is_none_or(|until| clock::now() < until) {
+                return self.is_granted();
+            }
+        }
     }
 }
 

@@ -16,12 +16,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::key::Key;
 use super::metrics::{Counters, PoolMetrics};
 use super::places::{Admission, Places, Release, Shelving};
+use super::plan::Plan;
 use super::pools::Pools;
 use super::queue::{Ended, Queue};
 use super::settings::Settings;
@@ -30,19 +30,18 @@ use super::ticket::Ticket;
 use super::watch::Call;
 use super::{Eviction, Pooled};
 use crate::clock::{self, NEVER, Nanos};
+use crate::io_handle::bounds::Bounds;
 use crate::{current, io_handle};
 
-/// The connections of one key. It lives for as long as there are any, or somebody has a handle.
+/// The connections of one key. It lives for as long as there are any, or somebody waits for one.
 pub(crate) struct Stock<C: Pooled> {
     key: Key,
-    settings: Settings<C::Hooks>,
+    plan: Arc<Plan<C>>,
     pools: Arc<Pools<C>>,
     places: Places,
     shards: Box<[Shard<C>]>,
     queue: Queue<Grant<C>>,
     counters: Counters,
-    /// Handles that keep it in being while it is empty; raised under the lock of the registry.
-    pub(super) handles: AtomicUsize,
 }
 
 /// What one who waited gets.
@@ -64,23 +63,24 @@ pub(crate) enum Refusal {
     TooManyWaiting,
     /// It waited, until its deadline.
     TimedOut,
+    /// Another closed the socket while it waited.
+    Cut,
     /// A limit around the call has passed while it waited.
-    Cut(io::Error),
+    Interrupted(io::Error),
     /// This stock is no more.
     Retired,
 }
 
 impl<C: Pooled> Stock<C> {
-    pub(super) fn new(key: Key, settings: Settings<C::Hooks>, pools: Arc<Pools<C>>) -> Stock<C> {
+    pub(super) fn new(key: Key, plan: Arc<Plan<C>>, pools: Arc<Pools<C>>) -> Stock<C> {
         Stock {
             key,
-            settings,
+            plan,
             places: Places::new(),
             shards: (0..pools.shards()).map(|_| Shard::new()).collect(),
             pools,
             queue: Queue::new(),
             counters: Counters::default(),
-            handles: AtomicUsize::new(0),
         }
     }
 
@@ -89,7 +89,11 @@ impl<C: Pooled> Stock<C> {
     }
 
     pub(crate) fn settings(&self) -> &Settings<C::Hooks> {
-        &self.settings
+        &self.plan.settings
+    }
+
+    pub(super) fn plan(&self) -> &Arc<Plan<C>> {
+        &self.plan
     }
 
     pub(super) fn counters(&self) -> &Counters {
@@ -100,16 +104,13 @@ impl<C: Pooled> Stock<C> {
         &self.pools
     }
 
-    /// An idle connection, or a place for a new one; if there is neither, the caller waits until
-    /// `deadline`, behind those who wait already.
-    pub(crate) fn acquire(
-        self: &Arc<Self>,
-        deadline: impl FnOnce() -> Nanos,
-    ) -> Result<Acquired<C>, Refusal> {
-        match self.places.admit(self.settings.limits) {
+    /// An idle connection, or a place for a new one; if there is neither, the caller waits within
+    /// `bounds`, behind those who wait already.
+    pub(crate) fn acquire(self: &Arc<Self>, bounds: &Bounds<'_>) -> Result<Acquired<C>, Refusal> {
+        match self.places.admit(self.plan.settings.limits) {
             Admission::Idle => Ok(self.take_reserved()),
             Admission::Place => Ok(self.place()),
-            Admission::Queued => self.queue_up(deadline),
+            Admission::Queued => self.queue_up(bounds),
             Admission::Refused => Err(self.refuse()),
             Admission::Retired => Err(Refusal::Retired),
         }
@@ -117,7 +118,7 @@ impl<C: Pooled> Stock<C> {
 
     /// A place for one more connection, beside those that are idle; never waits.
     pub(crate) fn reserve(self: &Arc<Self>) -> Result<Ticket<C>, Refusal> {
-        match self.places.reserve(self.settings.limits) {
+        match self.places.reserve(self.plan.settings.limits) {
             Admission::Place => Ok(self.place().ticket),
             Admission::Retired => Err(Refusal::Retired),
             _ => Err(Refusal::TooManyWaiting),
@@ -136,15 +137,12 @@ impl<C: Pooled> Stock<C> {
         Acquired { connection: None, ticket }
     }
 
-    fn queue_up(
-        self: &Arc<Self>,
-        deadline: impl FnOnce() -> Nanos,
-    ) -> Result<Acquired<C>, Refusal> {
+    fn queue_up(self: &Arc<Self>, bounds: &Bounds<'_>) -> Result<Acquired<C>, Refusal> {
         if current::worker().is_some_and(|worker| worker.is_unwinding()) {
-            return Err(Refusal::Cut(io_handle::unwinding()));
+            return Err(Refusal::Interrupted(io_handle::unwinding()));
         }
         let mut queue = self.queue.lock();
-        let queued = match self.places.admit_or_queue(self.settings.limits) {
+        let queued = match self.places.admit_or_queue(self.plan.settings.limits) {
             Admission::Queued => queue.join(),
             admission => {
                 drop(queue);
@@ -158,13 +156,15 @@ impl<C: Pooled> Stock<C> {
         };
         drop(queue);
         self.counters.waited.one_more();
-        match self.queue.wait(queued, deadline(), || self.places.leave_queue()) {
+        let deadline = bounds.deadline_from(clock::now()).unwrap_or(NEVER);
+        match self.queue.wait(queued, deadline, bounds.cut, || self.places.leave_queue()) {
             Ok(Grant { ticket, connection }) => Ok(Acquired { connection, ticket }),
             Err(Ended::TimedOut) => {
                 self.counters.timed_out.one_more();
                 Err(Refusal::TimedOut)
             }
-            Err(Ended::Cut(error)) => Err(Refusal::Cut(error)),
+            Err(Ended::Cut) => Err(Refusal::Cut),
+            Err(Ended::Interrupted(error)) => Err(Refusal::Interrupted(error)),
         }
     }
 
@@ -245,9 +245,9 @@ impl<C: Pooled> Stock<C> {
         idle_timeout: Option<Duration>,
     ) -> Result<(), C> {
         let now = clock::now();
-        let too_old_at = self.settings.too_old_at(connection.opened_at());
+        let too_old_at = self.plan.settings.too_old_at(connection.opened_at());
         if too_old_at <= now {
-            connection.evict(&self.settings.hooks, Eviction::Age, Duration::ZERO);
+            connection.evict(&self.plan.settings.hooks, Eviction::Age, Duration::ZERO);
             return Ok(());
         }
         let idle_until = idle_timeout.map_or(NEVER, |timeout| clock::later(now, timeout));
@@ -266,10 +266,10 @@ impl<C: Pooled> Stock<C> {
             let mut idle = self.shards[here].lock();
             if self.pools.is_closed() {
                 drop(idle);
-                entry.connection.evict(&self.settings.hooks, Eviction::Shutdown, Duration::ZERO);
+                entry.connection.evict(&self.plan.settings.hooks, Eviction::Shutdown, Duration::ZERO);
                 return Ok(());
             }
-            match self.places.shelve(self.settings.limits, ticket.is_some()) {
+            match self.places.shelve(self.plan.settings.limits, ticket.is_some()) {
                 Shelving::Retired => return Err(entry.connection),
                 Shelving::MustPass => {
                     drop(idle);
@@ -341,7 +341,7 @@ impl<C: Pooled> Stock<C> {
     /// A place's connection is gone, and its ticket.
     pub(super) fn release(self: Arc<Self>) {
         loop {
-            match self.places.release(self.settings.limits) {
+            match self.places.release(self.plan.settings.limits) {
                 Release::Freed { is_empty } => {
                     if is_empty {
                         self.pools.retire(&self);
@@ -427,7 +427,7 @@ impl<C: Pooled> Stock<C> {
                 self.pools.watch().forget(&entry);
                 return self.close(entry, Eviction::Shutdown, clock::now());
             }
-            match self.places.shelve(self.settings.limits, true) {
+            match self.places.shelve(self.plan.settings.limits, true) {
                 Shelving::MustPass => {
                     idle.counts.taken += 1;
                     drop(idle);
@@ -454,8 +454,8 @@ impl<C: Pooled> Stock<C> {
         }
     }
 
-    /// Closes all that are idle: the runtime ends.
-    pub(super) fn close_idle(&self) {
+    /// Closes all that are idle.
+    pub(super) fn close_idle(self: &Arc<Self>, reason: Eviction) {
         let now = clock::now();
         for shard in &self.shards {
             loop {
@@ -466,9 +466,10 @@ impl<C: Pooled> Stock<C> {
                 let entry = idle.pop_oldest().expect("looked at under this lock");
                 drop(idle);
                 self.pools.watch().forget(&entry);
-                self.close(entry, Eviction::Shutdown, now);
+                self.close(entry, reason, now);
             }
         }
+        self.retire_if_empty();
     }
 
     /// Closes an idle connection that is on no shard any more.
@@ -481,20 +482,20 @@ impl<C: Pooled> Stock<C> {
         };
         counter.one_more();
         let idle_for = Duration::from_nanos(now.saturating_sub(entry.parked_at));
-        entry.connection.evict(&self.settings.hooks, reason, idle_for);
+        entry.connection.evict(&self.plan.settings.hooks, reason, idle_for);
     }
 
     fn why_expired(&self, entry: &Entry<C>, now: Nanos) -> Eviction {
-        let is_aged = self.settings.too_old_at(entry.connection.opened_at()) <= now;
+        let is_aged = self.plan.settings.too_old_at(entry.connection.opened_at()) <= now;
         if is_aged { Eviction::Age } else { Eviction::Idle }
     }
 
     /// Whether it may be forgotten; once this has said so, it is of no use any more.
     pub(super) fn try_retire(&self) -> bool {
-        self.handles.load(Ordering::SeqCst) == 0 && self.places.retire()
+        self.places.retire()
     }
 
-    pub(super) fn retire_if_empty(self: &Arc<Self>) {
+    fn retire_if_empty(self: &Arc<Self>) {
         let census = self.places.census();
         if (census.out, census.idle, census.queued) == (0, 0, 0) {
             self.pools.retire(self);
@@ -518,8 +519,8 @@ impl<C: Pooled> Stock<C> {
             in_use: u64::from(census.out).saturating_sub(connecting),
             connecting,
             queued: census.queued.into(),
-            size: self.settings.limits.size.into(),
-            backlog: self.settings.limits.backlog.map(u64::from),
+            size: self.plan.settings.limits.size.into(),
+            backlog: self.plan.settings.limits.backlog.map(u64::from),
             hits: taken.saturating_sub(unfit.read()),
             misses: misses.read(),
             opened: opened.read(),

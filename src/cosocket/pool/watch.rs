@@ -31,7 +31,7 @@ use super::pools::Pools;
 use super::shard::Entry;
 use super::stock::Stock;
 use crate::clock::{self, Nanos};
-use crate::{thread, unwind};
+use crate::thread;
 
 /// How long a connection is idle before it is watched.
 const PATIENCE: Nanos = 10_000_000;
@@ -230,7 +230,7 @@ impl<C: Pooled> Watch<C> {
                 (Arc::clone(&site.stock), site.shard, site.id)
             });
             let Some((stock, shard, id)) = site else { return };
-            if caught(|| stock.look_at(shard, id)) == Some(false) {
+            if !stock.look_at(shard, id) {
                 self.rearm(token);
             }
         });
@@ -240,7 +240,7 @@ impl<C: Pooled> Watch<C> {
     pub(super) fn go_round(&self, now: Nanos) {
         while let Some((visit, stock)) = self.due(now) {
             let (at, _, shard) = visit;
-            caught(|| stock.visit(shard, at, now));
+            stock.visit(shard, at, now);
         }
     }
 
@@ -248,16 +248,6 @@ impl<C: Pooled> Watch<C> {
         let mut agenda = self.agenda();
         let first = agenda.visits.first_entry()?;
         (first.key().0 <= now).then(|| first.remove_entry())
-    }
-}
-
-/// Hooks are the user's, and may panic: the hook's message has been printed, and the watch goes
-/// on. A cancel ends it.
-fn caught<T>(f: impl FnOnce() -> T) -> Option<T> {
-    match unwind::catch(f) {
-        Ok(value) => Some(value),
-        Err(payload) if unwind::is_quiet(&*payload) => unwind::unwind(payload),
-        Err(_) => None,
     }
 }
 

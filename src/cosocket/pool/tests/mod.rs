@@ -9,8 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::key::Key;
+use super::places::Limits;
+use super::stock::{Acquired, Refusal};
 use super::*;
 use crate::clock::{self, NEVER};
+use crate::io_handle::bounds::{Bounds, Cut};
 
 thread_local! {
     static SHARD: Cell<Option<usize>> = const { Cell::new(None) };
@@ -90,7 +94,7 @@ impl Drop for Fake {
 }
 
 fn pools(workers: usize) -> Arc<Pools<Fake>> {
-    Pools::new(workers, |_| false)
+    Pools::new(workers)
 }
 
 fn settings(size: u32, backlog: Option<u32>) -> Settings<()> {
@@ -103,7 +107,7 @@ fn acquire(
     key: &Key,
     asked: Option<Settings<()>>,
 ) -> Result<Option<Acquired<Fake>>, Refusal> {
-    pools.acquire(key, asked.map(|its| || its), || 0)
+    pools.acquire(key, asked, &Bounds { timeout: None, deadline: Some(0), cut: &Cut::default() })
 }
 
 fn open(world: &Arc<World>, number: u32, acquired: Acquired<Fake>) -> (Fake, Ticket<Fake>) {
@@ -114,14 +118,14 @@ fn open(world: &Arc<World>, number: u32, acquired: Acquired<Fake>) -> (Fake, Tic
 }
 
 fn park(pools: &Arc<Pools<Fake>>, key: &Key, connection: Fake, ticket: Option<Ticket<Fake>>) {
-    pools.park(key, Settings::default, connection, ticket, None);
+    pools.park(key, &Settings::default(), connection, ticket, None);
 }
 
 #[test]
 fn the_one_parked_last_is_taken_first_and_the_one_parked_first_is_evicted() {
     let (world, pools, key) = (Arc::new(World::default()), pools(1), Key::new("a"));
     for number in 1..=3 {
-        pools.park(&key, || settings(2, None), world.open(number), None, None);
+        pools.park(&key, &settings(2, None), world.open(number), None, None);
     }
     assert_eq!(world.evicted(), [(1, Eviction::Full)]);
     let take = || acquire(&pools, &key, None).unwrap().unwrap().connection.unwrap().number;
@@ -207,8 +211,8 @@ fn the_watch_closes_what_expires_and_settles_the_rest() {
     let (world, pools, key) = (Arc::new(World::default()), pools(1), Key::new("a"));
     let start = clock::now();
     let second = Some(Some(Duration::from_secs(1)));
-    pools.park(&key, Settings::default, world.open(1), None, Some(None));
-    pools.park(&key, Settings::default, world.open(2), None, second);
+    pools.park(&key, &Settings::default(), world.open(1), None, Some(None));
+    pools.park(&key, &Settings::default(), world.open(2), None, second);
     pools.watch().go_round(start + 500_000_000);
     assert_eq!(world.evicted(), []);
     pools.watch().go_round(clock::now() + 1_000_000_000);
@@ -221,7 +225,7 @@ fn the_watch_closes_what_expires_and_settles_the_rest() {
 #[test]
 fn what_has_expired_is_not_taken_even_if_the_watch_is_late() {
     let (world, pools, key) = (Arc::new(World::default()), pools(1), Key::new("a"));
-    pools.park(&key, Settings::default, world.open(1), None, Some(Some(Duration::ZERO)));
+    pools.park(&key, &Settings::default(), world.open(1), None, Some(Some(Duration::ZERO)));
     assert!(acquire(&pools, &key, None).unwrap().unwrap().connection.is_none());
     assert_eq!(world.evicted(), [(1, Eviction::Idle)]);
 }
@@ -232,9 +236,9 @@ fn an_old_connection_is_neither_parked_nor_taken() {
     let aging = || Settings { max_age: Some(Duration::from_secs(5)), ..Settings::default() };
     let mut old = world.open(1);
     old.opened_at = clock::now().saturating_sub(6_000_000_000);
-    pools.park(&key, aging, old, None, None);
+    pools.park(&key, &aging(), old, None, None);
     assert_eq!(world.evicted(), [(1, Eviction::Age)]);
-    pools.park(&key, aging, world.open(2), None, Some(None));
+    pools.park(&key, &aging(), world.open(2), None, Some(None));
     pools.watch().go_round(clock::now() + 5_000_000_000);
     // The watch looks at the clock that it is given, and the reason at the same.
     assert_eq!(world.evicted()[1], (2, Eviction::Age));
@@ -255,24 +259,28 @@ fn nothing_is_parked_once_the_runtime_ends_and_what_was_is_closed() {
 }
 
 #[test]
-fn a_pin_keeps_an_empty_pool_and_its_settings() {
+fn a_plan_makes_the_pools_of_its_name_and_remembers_what_they_did() {
     let (world, pools, key) = (Arc::new(World::default()), pools(1), Key::new("a"));
-    let pinned = pools.pin(&key, &settings(1, Some(0))).unwrap();
+    let plan = pools.plan("a", settings(1, Some(0)));
+    let again = pools.plan("a", settings(7, None));
+    assert!(Arc::ptr_eq(&plan, &again), "the first one counts");
     let (connection, ticket) = open(&world, 1, acquire(&pools, &key, None).unwrap().unwrap());
     assert!(acquire(&pools, &key, Some(settings(9, Some(9)))).is_err(), "those came first");
     drop((connection, ticket));
-    assert!(pools.find(&key).is_some());
-    pools.release(&pinned);
     assert!(pools.find(&key).is_none());
+    assert_eq!((pools.of_plan(&plan).opened, pools.of_plan(&plan).refused), (1, 1));
+    drop((plan, again));
+    assert!(acquire(&pools, &key, None).unwrap().is_none());
 }
 
 #[test]
 fn warming_up_stops_at_the_size() {
-    let (pools, key) = (pools(1), Key::new("a"));
-    let pinned = pools.pin(&key, &settings(2, None)).unwrap();
-    let held = [pinned.reserve().unwrap(), pinned.reserve().unwrap()];
-    assert!(matches!(pinned.reserve(), Err(Refusal::TooManyWaiting)));
+    let (world, pools, key) = (Arc::new(World::default()), pools(1), Key::new("a"));
+    let _plan = pools.plan("a", settings(2, None));
+    park(&pools, &key, world.open(1), None);
+    let held = pools.reserve(&key).unwrap();
+    assert!(pools.reserve(&key).is_none());
     drop(held);
-    assert!(pinned.reserve().is_ok());
-    pools.release(&pinned);
+    assert!(pools.reserve(&key).is_some());
+    assert!(pools.reserve(&Key::new("b")).is_none(), "no plan, no pool");
 }

@@ -142,7 +142,7 @@ impl Pair {
         let number = connection.number;
         let settings = self.settings();
         on_worker(worker, || {
-            self.pools.park(&self.key, || settings.clone(), connection, ticket, None);
+            self.pools.park(&self.key, &settings, connection, ticket, None);
         });
         self.model.park(worker, number);
     }

@@ -6,9 +6,18 @@ use std::thread;
 use super::model::adds_up;
 use super::*;
 
-fn in_a_second() -> Nanos {
-    clock::now() + 1_000_000_000
+/// As `connect` by one who may wait.
+fn wait(
+    pools: &Arc<Pools<Fake>>,
+    key: &Key,
+    asked: Option<Settings<()>>,
+    patience: Duration,
+) -> Result<Acquired<Fake>, Refusal> {
+    let bounds = Bounds { timeout: Some(patience), deadline: None, cut: &Cut::default() };
+    pools.acquire(key, asked, &bounds).map(|acquired| acquired.expect("there is a pool"))
 }
+
+const LONG: Duration = Duration::from_secs(60);
 
 /// Waits until so many wait.
 fn until_queued(pools: &Pools<Fake>, queued: u64) {
@@ -28,8 +37,7 @@ fn waiters_are_served_in_turn_and_nobody_overtakes() {
         for waiter in 1..=3 {
             let (pools, key, served) = (&pools, &key, &served);
             scope.spawn(move || {
-                let acquired =
-                    pools.acquire(key, None::<fn() -> Settings<()>>, in_a_second).unwrap().unwrap();
+                let acquired = wait(pools, key, None, LONG).unwrap();
                 let Acquired { connection, ticket } = acquired;
                 served.lock().unwrap().push(waiter);
                 // Handed from hand to hand: it is never idle.
@@ -55,8 +63,7 @@ fn each_failed_connect_starts_the_next() {
         for waiter in 1..=3 {
             let (pools, key, failed) = (&pools, &key, &failed);
             scope.spawn(move || {
-                let acquired =
-                    pools.acquire(key, None::<fn() -> Settings<()>>, in_a_second).unwrap().unwrap();
+                let acquired = wait(pools, key, None, LONG).unwrap();
                 assert!(acquired.connection.is_none());
                 failed.fetch_add(1, Ordering::SeqCst);
             });
@@ -98,11 +105,10 @@ fn threads_that_do_everything_at_once_lose_nothing() {
                 scope.spawn(move || {
                     SHARD.set(Some(worker));
                     for round in 0..rounds {
-                        let asked = || settings(SIZE, Some(THREADS as u32));
-                        let patience = if round % 7 == 0 { 0 } else { 1_000_000_000 };
-                        let deadline = || clock::now() + patience;
-                        let acquired = match pools.acquire(key, Some(asked), deadline) {
-                            Ok(acquired) => acquired.expect("it was asked for"),
+                        let asked = Some(settings(SIZE, Some(THREADS as u32)));
+                        let patience = if round % 7 == 0 { Duration::ZERO } else { LONG };
+                        let acquired = match wait(pools, key, asked, patience) {
+                            Ok(acquired) => acquired,
                             Err(Refusal::TimedOut) => continue,
                             Err(other) => panic!("{other:?}"),
                         };

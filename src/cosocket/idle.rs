@@ -1,0 +1,92 @@
+//! Connections at rest: whether one is alive, and whether it may be parked.
+
+use std::io;
+use std::mem::MaybeUninit;
+
+use super::connection::Connection;
+use super::transport::Transport;
+use super::{Cosocket, Error, ErrorKind};
+
+/// What lies in a socket that nobody reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    Nothing,
+    Data,
+    /// The end, or an error.
+    Over,
+}
+
+impl Transport {
+    /// Looks without taking anything, and without waiting.
+    pub(crate) fn look(&self) -> Look {
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        loop {
+            return match self.options().recv_with_flags(&mut [MaybeUninit::uninit()], flags) {
+                Ok(1..) => Look::Data,
+                Ok(0) => Look::Over,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Look::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => Look::Over,
+            };
+        }
+    }
+}
+
+impl Cosocket {
+    /// Takes the connection out, to be parked, if it may be. The socket is closed then, and on
+    /// `Dubious` too; after any other error it is as it was.
+    ///
+    /// In this order: `Closed`, also when the end of the stream has been noticed or one half is
+    /// over; `BusyConnecting`, `BusyReading`, `BusyWriting`; `UnreadData`; `Suspect`;
+    /// `KeyNotFound`; `Dubious`.
+    pub(crate) fn take_idle(&self) -> Result<Connection, Error> {
+        let connection = self.state.take_whole(|receiver, details| {
+            if receiver.at_end() && receiver.unread().is_empty() {
+                return Err(ErrorKind::Closed.into());
+            }
+            if !receiver.unread().is_empty() {
+                return Err(ErrorKind::UnreadData.into());
+            }
+            if details.suspect {
+                return Err(ErrorKind::Suspect.into());
+            }
+            if details.member.key.is_none() {
+                return Err(ErrorKind::KeyNotFound.into());
+            }
+            Ok(())
+        })?;
+        match connection.link.transport.look() {
+            Look::Nothing => Ok(connection),
+            Look::Data | Look::Over => Err(ErrorKind::Dubious.into()),
+        }
+    }
+
+    /// Whether the other side seems to be there still: nothing has ended, or data waits to be read.
+    /// It may have left without our hearing of it.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` when there is no connection.
+    pub fn is_alive(&self) -> Result<bool, Error> {
+        self.state.look(|link, _| link.transport.look() != Look::Over)
+    }
+
+    /// Whether a receive has timed out, or was ended by another, on this connection: a late reply
+    /// may still come, so it is not parked.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` when there is no connection.
+    pub fn is_suspect(&self) -> Result<bool, Error> {
+        self.state.look(|_, details| details.suspect)
+    }
+
+    /// Takes it on the caller that no late reply can come: the connection may be parked again.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` when there is no connection.
+    pub fn clear_suspect(&self) -> Result<(), Error> {
+        self.state.look(|_, details| details.suspect = false)
+    }
+}
