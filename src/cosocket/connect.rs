@@ -7,14 +7,14 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::address::{Address, Target};
 use super::connection::Connection;
+use super::local::Local;
 use super::pool::{self, Found, Member, Origin};
 use super::state::Connecting;
 use super::timeouts::Phase;
 use super::transport::Transport;
 use super::{Cosocket, Error, ErrorKind};
 use crate::clock;
-use crate::io_handle::bounds::{Bounds, WasCut};
-use crate::io_handle::{self, AsIoHandle};
+use crate::io_handle::{self, AsIoHandle, bounds::Bounds};
 use crate::net::{TcpStream, ToSocketAddrs};
 use crate::os::unix::net::UnixStream;
 
@@ -121,9 +121,9 @@ impl Cosocket {
         options: &ConnectOptions,
     ) -> Result<Hooked, Error> {
         io_handle::begin_call()?;
-        let connecting = self.state.claim_connect()?;
         let address = target.to_address()?;
-        let key = pool::key_of(&address, options);
+        let connecting = self.state.claim_connect()?;
+        let key = pool::key_of(&address, self.local(), options);
         // A wait for a place has the whole of the timeout, and the connect has it again.
         let timeout = self.timeouts.of(Phase::Connect);
         let bounds = Bounds { timeout, deadline: None, cut: connecting.cut() };
@@ -159,17 +159,24 @@ impl Cosocket {
         match address {
             Address::Ip(address) => self.connect_tcp(&[*address], connecting),
             Address::Host(host, port) => {
-                let addresses: Vec<SocketAddr> = look_up(host, *port)?;
+                let addresses = look_up(host, *port)?;
                 if connecting.cut().is_set() {
                     return Err(ErrorKind::Cancelled.into());
                 }
                 self.connect_tcp(&addresses, connecting)
             }
             Address::Unix(address) => {
-                connecting.note_socket();
-                Ok(Transport::Unix(UnixStream::connect_addr(address)?))
+                let bounds = self.connect_bounds(connecting);
+                let made = || connecting.note_socket();
+                Ok(Transport::Unix(UnixStream::connect_bounded(address, &bounds, made)?))
             }
         }
+    }
+
+    /// The connect timeout, from now on, for all attempts together.
+    fn connect_bounds<'a>(&self, connecting: &'a Connecting<'_>) -> Bounds<'a> {
+        let deadline = self.timeouts.of(Phase::Connect).map(clock::after);
+        Bounds { timeout: None, deadline, cut: connecting.cut() }
     }
 
     fn connect_tcp(
@@ -177,13 +184,11 @@ impl Cosocket {
         addresses: &[SocketAddr],
         connecting: &Connecting<'_>,
     ) -> Result<Transport, Error> {
-        let now = clock::now();
-        let timeout = self.timeouts.of(Phase::Connect);
-        let deadline = timeout.map(|timeout| clock::later(now, timeout));
-        let bounds = Bounds { timeout: None, deadline, cut: connecting.cut() };
+        let bounds = self.connect_bounds(connecting);
+        let local = self.local();
         let mut last: Error = ErrorKind::Resolve.into();
         for address in addresses {
-            match connect_one(address, connecting, &bounds).map_err(Error::from) {
+            match connect_one(address, &local, connecting, &bounds).map_err(Error::from) {
                 Ok(stream) => return Ok(Transport::Tcp(stream)),
                 Err(error) if error.kind() == ErrorKind::Io => last = error,
                 Err(error) => return Err(error),
@@ -205,8 +210,10 @@ fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
     }
 }
 
+/// One attempt. The connection has `TCP_NODELAY` set, as OpenResty's have.
 fn connect_one(
     address: &SocketAddr,
+    local: &Local,
     connecting: &Connecting<'_>,
     bounds: &Bounds<'_>,
 ) -> io::Result<TcpStream> {
@@ -214,6 +221,8 @@ fn connect_one(
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(domain, kind, Some(Protocol::TCP))?;
     connecting.note_socket();
+    local.apply_to(&socket, domain)?;
+    socket.set_tcp_nodelay(true)?;
     let begun = socket.connect(&SockAddr::from(*address));
     let stream = TcpStream::from_connecting(socket);
     match begun {
@@ -229,9 +238,7 @@ fn connect_one(
         }
         Err(error) => return Err(error),
     }
-    if bounds.cut.is_set() {
-        return Err(WasCut::error());
-    }
+    // We made the socket, so no other flag can be lost here.
     SockRef::from(&stream).set_nonblocking(false)?;
     Ok(stream)
 }

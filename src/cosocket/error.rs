@@ -94,6 +94,8 @@ pub enum ErrorKind {
     Tls,
     /// The proxy refused.
     Proxy,
+    /// A call that never waits would have to.
+    WouldBlock,
     /// A datagram was sent in part.
     PartialWrite,
     /// More than the buffer may hold was asked for.
@@ -134,6 +136,7 @@ impl ErrorKind {
             ErrorKind::Resolve => "host could not be resolved",
             ErrorKind::Tls => "handshake failed",
             ErrorKind::Proxy => "proxy handshake failed",
+            ErrorKind::WouldBlock => "would block",
             ErrorKind::PartialWrite => "partial write",
             ErrorKind::BufferTooSmall => "buffer too small",
             ErrorKind::Oversized => "oversized",
@@ -161,6 +164,7 @@ impl ErrorKind {
             ErrorKind::Tls | ErrorKind::Protocol | ErrorKind::Oversized => {
                 io::ErrorKind::InvalidData
             }
+            ErrorKind::WouldBlock => io::ErrorKind::WouldBlock,
             ErrorKind::PartialWrite => io::ErrorKind::WriteZero,
             _ => io::ErrorKind::Other,
         }

@@ -25,7 +25,8 @@
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::connection::{Connection, Details, Link, Ticket};
+use super::claim::{Half, ReadHalf, WriteHalf};
+use super::connection::{Connection, Details, Link};
 use super::receive::Receiver;
 use super::{Error, ErrorKind};
 use crate::driver::op::Direction;
@@ -35,7 +36,7 @@ use crate::io_handle::bounds::{Caller, Cut};
 pub(super) struct State(Mutex<Phase>);
 
 #[derive(Debug, Default)]
-enum Phase {
+pub(super) enum Phase {
     #[default]
     Vacant,
     Connecting(Attempt),
@@ -44,7 +45,7 @@ enum Phase {
 
 /// A connect, or a handshake, that is on its way.
 #[derive(Debug)]
-struct Attempt {
+pub(super) struct Attempt {
     cut: Arc<Cut>,
     caller: Caller,
     /// There is a descriptor.
@@ -53,12 +54,12 @@ struct Attempt {
 
 #[derive(Debug)]
 pub(super) struct Open {
-    link: Arc<Link>,
-    read: Slot<ReadHalf>,
-    write: Slot<WriteHalf>,
-    details: Details,
+    pub(super) link: Arc<Link>,
+    pub(super) read: Slot<ReadHalf>,
+    pub(super) write: Slot<WriteHalf>,
+    pub(super) details: Details,
     /// A coroutine was cancelled in one of the halves.
-    killed: bool,
+    pub(super) killed: bool,
 }
 
 #[derive(Debug)]
@@ -68,79 +69,27 @@ pub(super) enum Slot<H> {
     Dead,
 }
 
-/// What the one who receives needs.
-#[derive(Debug)]
-pub(super) struct ReadHalf {
-    pub(super) link: Arc<Link>,
-    pub(super) receiver: Box<Receiver>,
-}
-
-/// What the one who sends needs.
-#[derive(Debug)]
-pub(super) struct WriteHalf {
-    pub(super) link: Arc<Link>,
-}
-
-/// How a claim on a half ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Alive,
-    /// Alive, but what was asked for may still come.
-    Suspect,
-    Dead,
-}
-
 impl State {
     pub(super) fn open(connection: Connection) -> State {
         State(Mutex::new(Phase::Open(Open::from(connection))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Phase> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Phase> {
         // Poison means nothing: nothing in here panics half-way, and std counts the panics of
         // others on this thread.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn claim_read(&self) -> Result<Claim<'_, ReadHalf>, Error> {
-        self.claim(|open| &mut open.read, ErrorKind::BusyReading)
-    }
-
-    pub(super) fn claim_write(&self) -> Result<Claim<'_, WriteHalf>, Error> {
-        self.claim(|open| &mut open.write, ErrorKind::BusyWriting)
-    }
-
-    fn claim<H: Half>(
-        &self,
-        slot: impl FnOnce(&mut Open) -> &mut Slot<H>,
-        busy: ErrorKind,
-    ) -> Result<Claim<'_, H>, Error> {
-        let caller = Caller::current()?;
-        let mut phase = self.lock();
-        let slot = slot(phase.connected()?);
-        match mem::replace(slot, Slot::Busy(caller)) {
-            Slot::Free(half) => Ok(Claim { state: self, half: Some(half) }),
-            taken => {
-                let kind = if matches!(taken, Slot::Dead) { ErrorKind::Closed } else { busy };
-                *slot = taken;
-                Err(kind.into())
-            }
-        }
-    }
-
     /// Begins a connect. What was connected before is closed, unless somebody uses it.
     pub(super) fn claim_connect(&self) -> Result<Connecting<'_>, Error> {
-        let attempt = |has_socket| -> Result<Attempt, Error> {
-            let (cut, caller) = (Arc::new(Cut::default()), Caller::current()?);
-            Ok(Attempt { cut, caller, has_socket })
-        };
-        let attempt = attempt(false)?;
+        let (cut, caller) = (Arc::new(Cut::default()), Caller::current()?);
+        let attempt = Attempt { cut: Arc::clone(&cut), caller, has_socket: false };
         let mut phase = self.lock();
         match &*phase {
             Phase::Vacant => {}
             Phase::Connecting(_) => return Err(ErrorKind::BusyConnecting.into()),
             Phase::Open(open) => open.check_idle()?,
         }
-        let cut = Arc::clone(&attempt.cut);
         let before = mem::replace(&mut *phase, Phase::Connecting(attempt));
         drop(phase);
         drop(before);
@@ -206,23 +155,42 @@ impl State {
         }
     }
 
-    /// Ends the write half: `end` is called if nobody writes.
-    pub(super) fn end_write(
+    /// Ends a half at rest, by `end`; nothing is changed when that fails.
+    pub(super) fn end<H: Half>(
         &self,
         end: impl FnOnce(&Link) -> std::io::Result<()>,
     ) -> Result<(), Error> {
         let mut phase = self.lock();
         let open = phase.connected()?;
-        match &open.write {
+        match H::slot(open) {
             Slot::Dead => return Err(Error::with_text(ErrorKind::Closed, "already shutdown")),
-            Slot::Busy(_) => return Err(ErrorKind::BusyWriting.into()),
+            Slot::Busy(_) => return Err(H::BUSY.into()),
             Slot::Free(_) => end(&open.link)?,
         }
-        open.write = Slot::Dead;
+        let half = mem::replace(H::slot(open), Slot::Dead);
         let ended = phase.take_if_dead();
         drop(phase);
-        drop(ended);
+        drop((half, ended));
         Ok(())
+    }
+
+    /// The connection of a socket that nobody uses, whatever is left of it.
+    pub(super) fn into_connection(self) -> Result<Connection, Error> {
+        match self.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Phase::Open(Open { link, read, write, details, .. }) => {
+                drop(write);
+                let receiver = match read {
+                    Slot::Free(half) => half.receiver,
+                    Slot::Busy(_) | Slot::Dead => Box::default(),
+                };
+                Ok(Connection { link, receiver, details })
+            }
+            Phase::Vacant | Phase::Connecting(_) => Err(ErrorKind::Closed.into()),
+        }
+    }
+
+    pub(super) fn check_idle(&self) -> Result<(), Error> {
+        self.lock().connected()?.check_idle()
     }
 
     /// Looks at an open connection, whoever uses it.
@@ -245,7 +213,7 @@ impl State {
 
 impl Phase {
     /// What is neither closed nor being connected.
-    fn connected(&mut self) -> Result<&mut Open, Error> {
+    pub(super) fn connected(&mut self) -> Result<&mut Open, Error> {
         match self {
             Phase::Open(open) => Ok(open),
             Phase::Connecting(Attempt { has_socket: true, .. }) => {
@@ -255,7 +223,7 @@ impl Phase {
         }
     }
 
-    fn of_link(&mut self, link: &Arc<Link>) -> Option<&mut Open> {
+    pub(super) fn of_link(&mut self, link: &Arc<Link>) -> Option<&mut Open> {
         match self {
             Phase::Open(open) if Arc::ptr_eq(&open.link, link) => Some(open),
             _ => None,
@@ -263,7 +231,7 @@ impl Phase {
     }
 
     /// A connection whose halves are both dead is closed. The caller drops it without the lock.
-    fn take_if_dead(&mut self) -> Phase {
+    pub(super) fn take_if_dead(&mut self) -> Phase {
         match self {
             Phase::Open(Open { read: Slot::Dead, write: Slot::Dead, .. }) => mem::take(self),
             _ => Phase::Vacant,
@@ -324,116 +292,6 @@ impl From<Connection> for Open {
 #[derive(Debug)]
 pub(super) struct Closed {
     _phase: Phase,
-}
-
-/// What differs between the two halves.
-pub(super) trait Half: Sized {
-    const DIRECTION: Direction;
-    fn link(&self) -> &Arc<Link>;
-    fn slot(open: &mut Open) -> &mut Slot<Self>;
-}
-
-impl Half for ReadHalf {
-    const DIRECTION: Direction = Direction::Read;
-
-    fn link(&self) -> &Arc<Link> {
-        &self.link
-    }
-
-    fn slot(open: &mut Open) -> &mut Slot<ReadHalf> {
-        &mut open.read
-    }
-}
-
-impl Half for WriteHalf {
-    const DIRECTION: Direction = Direction::Write;
-
-    fn link(&self) -> &Arc<Link> {
-        &self.link
-    }
-
-    fn slot(open: &mut Open) -> &mut Slot<WriteHalf> {
-        &mut open.write
-    }
-}
-
-/// A half, taken out. One that is dropped and not finished was left by an unwind: that is the end
-/// of the connection.
-#[derive(Debug)]
-pub(super) struct Claim<'a, H: Half> {
-    state: &'a State,
-    half: Option<H>,
-}
-
-impl<H: Half> Claim<'_, H> {
-    pub(super) fn half(&mut self) -> &mut H {
-        self.half.as_mut().expect("there until it is given back")
-    }
-
-    /// Gives the half back. Whether somebody was cancelled in the other half meanwhile: then what
-    /// went wrong here is that the connection was closed.
-    pub(super) fn finish(mut self, outcome: Outcome) -> bool {
-        let half = self.half.take().expect("given back once");
-        self.state.give_back(half, outcome)
-    }
-}
-
-impl<H: Half> Drop for Claim<'_, H> {
-    fn drop(&mut self) {
-        if let Some(half) = self.half.take() {
-            self.state.kill(half);
-        }
-    }
-}
-
-impl State {
-    fn give_back<H: Half>(&self, half: H, outcome: Outcome) -> bool {
-        let link = Arc::clone(half.link());
-        let mut phase = self.lock();
-        let Some(open) = phase.of_link(&link) else {
-            drop(phase);
-            return false;
-        };
-        // Whoever cut this claim did it under the lock, so that is over.
-        link.cut(H::DIRECTION).reset();
-        open.details.suspect |= outcome == Outcome::Suspect;
-        let killed = open.killed;
-        // The other's cancel has ended this half too, but what was received may still be read.
-        let is_over = outcome == Outcome::Dead || (killed && H::DIRECTION == Direction::Write);
-        let slot = H::slot(open);
-        let left = if is_over {
-            *slot = Slot::Dead;
-            Some(half)
-        } else {
-            *slot = Slot::Free(half);
-            None
-        };
-        let ended = phase.take_if_dead();
-        drop(phase);
-        drop((left, ended, link));
-        killed
-    }
-
-    /// Its holder was cancelled, or panicked, in its call: the connection is over, for the peer
-    /// and for the pool. What has been received may still be read.
-    fn kill<H: Half>(&self, half: H) {
-        let link = Arc::clone(half.link());
-        let mut phase = self.lock();
-        let mut ticket: Option<Ticket> = None;
-        if let Some(open) = phase.of_link(&link) {
-            link.cut(H::DIRECTION).reset();
-            link.transport.abort();
-            ticket = open.details.ticket.take();
-            open.killed = true;
-            *H::slot(open) = Slot::Free(half);
-            if let Slot::Free(_) = open.write {
-                open.write = Slot::Dead;
-            }
-        }
-        let ended = phase.take_if_dead();
-        drop(phase);
-        drop((ended, ticket, link));
-    }
 }
 
 /// A connect on its way; dropped, it has failed, and the socket is vacant again.

@@ -6,6 +6,7 @@ use std::net::Shutdown;
 
 use socket2::SockRef;
 
+use super::address::Address;
 use crate::io_handle::bounds::Bounds;
 use crate::io_handle::{AsIoHandle, IoHandle};
 use crate::net::TcpStream;
@@ -37,6 +38,17 @@ impl Transport {
         self.io().send_vectored_bounded(buffers, bounds)
     }
 
+    /// Writes what the kernel takes at once, or `WouldBlock`.
+    pub(crate) fn try_write(&self, buffer: &[u8]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        loop {
+            match self.options().send_with_flags(buffer, flags) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
     /// Ends one half, or both. Waiting readers see the end, waiting writers an error.
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.options().shutdown(how)
@@ -47,6 +59,20 @@ impl Transport {
     pub(crate) fn abort(&self) {
         // One that has ended already needs no more.
         let _ = self.options().shutdown(Shutdown::Both);
+    }
+
+    pub(super) fn local_addr(&self) -> io::Result<Address> {
+        match self {
+            Transport::Tcp(stream) => stream.local_addr().map(Address::Ip),
+            Transport::Unix(stream) => stream.local_addr().map(Address::Unix),
+        }
+    }
+
+    pub(super) fn peer_addr(&self) -> io::Result<Address> {
+        match self {
+            Transport::Tcp(stream) => stream.peer_addr().map(Address::Ip),
+            Transport::Unix(stream) => stream.peer_addr().map(Address::Unix),
+        }
     }
 
     /// The descriptor below, whatever lies on it.

@@ -107,7 +107,9 @@ impl IoHandle {
             if -result == libc::EAGAIN && self.mode.became_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            if -result == libc::EAGAIN && op.is_plain_transfer() {
+            // The ring does not wait where O_NONBLOCK is set, ours or not.
+            let by_mode = op.is_plain_transfer() || self.mode.is_borrowed_nonblocking();
+            if -result == libc::EAGAIN && by_mode {
                 // SAFETY: the caller's pointers; the claim is held.
                 return unsafe { self.by_ring_and_mode(call, ring, op) };
             }

@@ -30,6 +30,7 @@ mod mode;
 mod pauses;
 mod plain;
 pub(crate) mod poll_arm;
+mod send_file;
 
 use std::cell::OnceCell;
 use std::fmt;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::super::connection::Connection;
+use super::super::local::Local;
 use super::super::{ConnectOptions, Cosocket, Error, Target};
 use super::keepalive::{self, Origin};
 use super::metrics::PoolMetrics;
@@ -92,7 +93,7 @@ impl Pool {
     ///
     /// That of the first connect that fails. What was parked by then stays.
     pub fn warm_up(&self, target: impl Target, count: usize) -> Result<usize, Error> {
-        let key = keepalive::key_of(&target.to_address()?, &self.options());
+        let key = keepalive::key_of(&target.to_address()?, Local::default(), &self.options());
         for opened in 0..count {
             let Some(place) = self.pools.reserve(&key) else { return Ok(opened) };
             let (socket, mut place) = (Cosocket::new(), Some(place));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::super::address::Address;
 use super::super::connection::Connection;
 use super::super::idle::Look;
+use super::super::local::Local;
 use super::super::{ConnectOptions, Cosocket, Error, ErrorKind};
 use super::key::{Key, TlsKey};
 use super::options::{self, Evicted, Hooks};
@@ -62,9 +63,10 @@ pub(crate) struct Found {
 }
 
 /// The key of what is to be connected to.
-pub(crate) fn key_of(address: &Address, options: &ConnectOptions) -> Key {
+pub(crate) fn key_of(address: &Address, local: Local, options: &ConnectOptions) -> Key {
+    let name = options.pool.clone().unwrap_or_else(|| address.to_string());
     let tls = options.tls_name.as_deref().map(tls_key);
-    Key { tls, ..Key::new(options.pool.clone().unwrap_or_else(|| address.to_string())) }
+    Key { local, tls, ..Key::new(name) }
 }
 
 /// THE place where the encryption of a connection becomes a part of its key.

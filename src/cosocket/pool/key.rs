@@ -1,7 +1,8 @@
 //! Which connections are interchangeable.
 
 use std::fmt;
-use std::net::SocketAddr;
+
+use super::super::local::Local;
 
 /// What makes two connections interchangeable: all of it must be equal.
 ///
@@ -12,7 +13,8 @@ pub(crate) struct Key {
     /// The name given, or `host:port`, or `unix:path`, as the caller wrote it: nothing is looked
     /// up, so `localhost` and `127.0.0.1` differ.
     pub(crate) name: Box<str>,
-    pub(crate) bind: Option<SocketAddr>,
+    /// What it is bound to.
+    pub(crate) local: Local,
     pub(crate) tls: Option<TlsKey>,
 }
 
@@ -29,16 +31,13 @@ pub(crate) struct TlsKey {
 
 impl Key {
     pub(crate) fn new(name: impl Into<Box<str>>) -> Key {
-        Key { name: name.into(), bind: None, tls: None }
+        Key { name: name.into(), local: Local::default(), tls: None }
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)?;
-        if let Some(bind) = self.bind {
-            write!(f, " from {bind}")?;
-        }
+        write!(f, "{}{}", self.name, self.local)?;
         if let Some(tls) = &self.tls {
             let certified = if tls.client_certificate.is_some() { ", with a certificate" } else { "" };
             let verified = if tls.is_verified { "" } else { ", unverified" };
@@ -55,7 +54,8 @@ mod tests {
     #[test]
     fn every_part_counts() {
         let plain = Key::new("db:1");
-        let bound = Key { bind: Some("127.0.0.2:0".parse().unwrap()), ..plain.clone() };
+        let bind = Local::of_address("127.0.0.2:0".parse().unwrap());
+        let bound = Key { local: bind, ..plain.clone() };
         let tls = |name: &str, certificate: Option<&[u8]>, is_verified| Key {
             tls: Some(TlsKey {
                 server_name: name.into(),
