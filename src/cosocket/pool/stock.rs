@@ -196,19 +196,20 @@ impl<C: Pooled> Stock<C> {
     }
 
     /// The connection that was parked last: on this worker, or else on any.
-    fn fetch(&self, here: usize) -> Entry<C> {
-        let take = |shard: &Shard<C>| {
-            let mut idle = shard.lock();
-            let entry = idle.pop();
-            idle.counts.taken += u64::from(entry.is_some());
-            entry
+    fn fetch(self: &Arc<Self>, here: usize) -> Entry<C> {
+        let take = |shard| {
+            self.take_from(shard, |idle| {
+                let entry = idle.pop()?;
+                idle.counts.taken += 1;
+                Some(entry)
+            })
         };
-        if let Some(entry) = take(&self.shards[here]) {
+        if let Some(entry) = take(here) {
             return entry;
         }
         loop {
             // Whoever has the right to one will find one: if it has moved, another has got its.
-            let newest = self.shards.iter().max_by_key(|shard| shard.lock().newest());
+            let newest = (0..self.shards.len()).max_by_key(|&at| self.shards[at].lock().newest());
             if let Some(entry) = newest.and_then(take) {
                 return entry;
             }
@@ -217,18 +218,37 @@ impl<C: Pooled> Stock<C> {
     }
 
     /// Closes the connection that has been idle for longest; for who has the right to one.
-    fn evict_oldest(&self, now: Nanos) {
-        let oldest = || {
-            self.shards.iter().min_by_key(|shard| shard.lock().oldest().unwrap_or(NEVER))
-        };
+    fn evict_oldest(self: &Arc<Self>, now: Nanos) {
+        let oldest = |&at: &usize| self.shards[at].lock().oldest().unwrap_or(NEVER);
         let entry = loop {
-            if let Some(entry) = oldest().and_then(|shard| shard.lock().pop_oldest()) {
+            let shard = (0..self.shards.len()).min_by_key(oldest);
+            if let Some(entry) = shard.and_then(|at| self.take_from(at, Idle::pop_oldest)) {
                 break entry;
             }
             std::hint::spin_loop();
         };
         self.pools.watch().forget(&entry);
         self.close(entry, Eviction::Full, now);
+    }
+
+    /// Takes something off a shard. If nothing is left there, the watch need not come by, unless
+    /// it does so in a moment.
+    fn take_from(
+        self: &Arc<Self>,
+        shard: usize,
+        take: impl FnOnce(&mut Idle<C>) -> Option<Entry<C>>,
+    ) -> Option<Entry<C>> {
+        let watch = self.pools.watch();
+        let mut idle = self.shards[shard].lock();
+        let entry = take(&mut idle)?;
+        let soon = entry.parked_at.saturating_add(watch.patience());
+        if idle.oldest().is_none() && idle.visit_at > soon && idle.visit_at != NEVER {
+            let before = std::mem::replace(&mut idle.visit_at, NEVER);
+            let call = watch.expect(self, shard, before, NEVER);
+            drop(idle);
+            watch.make(call, &self.pools);
+        }
+        Some(entry)
     }
 
     /// Parks a connection, for others to take; `idle_timeout` of `None` is for ever. `ticket` is
@@ -396,16 +416,13 @@ impl<C: Pooled> Stock<C> {
     /// The watch has heard of a connection: closes it, unless that was nothing but noise of its
     /// transport. False if it is to be heard of again.
     pub(super) fn look_at(self: &Arc<Self>, shard: usize, id: u64) -> bool {
-        let mut idle = self.shards[shard].lock();
-        if !idle.has(id) {
-            return true;
-        }
-        if !self.places.check_out() {
-            // All that are idle are somebody's by right. Who takes this one looks at it.
-            return false;
-        }
-        let mut entry = idle.remove(id).expect("it is there, and the shard is locked");
-        drop(idle);
+        let mut is_there = false;
+        let taken = self.take_from(shard, |idle| {
+            is_there = idle.has(id);
+            (is_there && self.places.check_out()).then(|| idle.remove(id)).flatten()
+        });
+        // All that are idle may be somebody's by right: then who takes this one looks at it.
+        let Some(mut entry) = taken else { return !is_there };
         let mut ticket = Ticket::vacant(self);
         if !entry.connection.is_quiet() {
             self.pools.watch().forget(&entry);
@@ -444,6 +461,9 @@ impl<C: Pooled> Stock<C> {
                 }
                 shelving => {
                     idle.put_back(entry);
+                    let call = self.ask_for_visit(&mut idle, shard);
+                    drop(idle);
+                    self.pools.watch().make(call, &self.pools);
                     break shelving == Shelving::Evicting;
                 }
             }
@@ -457,14 +477,12 @@ impl<C: Pooled> Stock<C> {
     /// Closes all that are idle.
     pub(super) fn close_idle(self: &Arc<Self>, reason: Eviction) {
         let now = clock::now();
-        for shard in &self.shards {
-            loop {
-                let mut idle = shard.lock();
-                if idle.oldest().is_none() || !self.places.take_one_more() {
-                    break;
-                }
-                let entry = idle.pop_oldest().expect("looked at under this lock");
-                drop(idle);
+        for shard in 0..self.shards.len() {
+            let take = |idle: &mut Idle<C>| {
+                let is_one = idle.oldest().is_some() && self.places.take_one_more();
+                is_one.then(|| idle.pop_oldest()).flatten()
+            };
+            while let Some(entry) = self.take_from(shard, take) {
                 self.pools.watch().forget(&entry);
                 self.close(entry, reason, now);
             }

@@ -108,7 +108,9 @@ impl<C: Pooled> Watch<C> {
         let mut agenda = self.agenda();
         agenda.visits.remove(&(before, address, shard));
         if at == Nanos::MAX {
-            return Call::Nothing;
+            // With nothing left to do it ends.
+            let is_over = agenda.visits.is_empty() && agenda.is_running;
+            return if is_over { Call::Ring } else { Call::Nothing };
         }
         agenda.visits.insert((at, address, shard), Arc::clone(stock));
         if !agenda.is_running {
