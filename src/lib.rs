@@ -177,11 +177,11 @@ pub mod time;
 use std::fmt;
 
 pub use blocking::unblock;
-pub use cosocket::{Evicted, Eviction, Pool, PoolMetrics, PoolOptions, pool_totals, pools};
 pub use cosocket::{
     Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, OptionName, Parts, Pieces,
     SocketOption, Stream, Target, TimeoutMode, connect,
 };
+pub use cosocket::{Evicted, Eviction, Pool, PoolMetrics, PoolOptions, pool_totals, pools};
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
 pub use runtime::{Builder, Runtime, run};

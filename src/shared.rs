@@ -17,8 +17,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::cosocket::{Connection, pool::Pools};
 use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned};
+use crate::cosocket::{Connection, pool::Pools};
 use crate::deadlock::Silence;
 use crate::mailbox::Mailbox;
 use crate::metrics::Counters;

@@ -336,8 +336,7 @@ fn what_was_made_before_the_pool_is_counted_once_it_is_parked() {
         let backend = Backend::new();
         let early: Vec<_> = (0..3).map(|_| backend.connect()).collect();
         assert_eq!(backend.metrics(), PoolMetrics::default());
-        let limited =
-            ConnectOptions { pool_size: Some(2), backlog: Some(0), ..Default::default() };
+        let limited = ConnectOptions { pool_size: Some(2), backlog: Some(0), ..Default::default() };
         let counted = backend.connect_with(&limited);
         assert_eq!(backend.metrics().in_use, 1);
         // Closing one that was never counted takes nothing away.
@@ -476,8 +475,7 @@ fn a_limit_means_the_whole_runtime() {
     let coroutines = runtime.spawn_on_each(|_| {
         let held = Arc::clone(&all);
         move || {
-            let one =
-                ConnectOptions { pool_size: Some(2), backlog: Some(0), ..Default::default() };
+            let one = ConnectOptions { pool_size: Some(2), backlog: Some(0), ..Default::default() };
             let socket = Cosocket::new();
             let result = socket.connect_with(address, &one);
             held.lock().unwrap().push(socket);

@@ -86,11 +86,7 @@ impl Cosocket {
     /// # Errors
     ///
     /// As [`connect`](Cosocket::connect).
-    pub fn connect_with(
-        &self,
-        target: impl Target,
-        options: &ConnectOptions,
-    ) -> Result<(), Error> {
+    pub fn connect_with(&self, target: impl Target, options: &ConnectOptions) -> Result<(), Error> {
         self.connect_from(|| Origin::Here, &target, options)
     }
 

@@ -86,9 +86,8 @@ impl IdleSet {
     fn control(&self, operation: i32, fd: RawFd, events: u32, token: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events, u64: token };
         // SAFETY: the event lives through the call, which only reads it.
-        let result = unsafe {
-            libc::epoll_ctl(self.epoll.as_fd().as_raw_fd(), operation, fd, &mut event)
-        };
+        let result =
+            unsafe { libc::epoll_ctl(self.epoll.as_fd().as_raw_fd(), operation, fd, &mut event) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }

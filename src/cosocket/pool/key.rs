@@ -39,7 +39,8 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.name, self.local)?;
         if let Some(tls) = &self.tls {
-            let certified = if tls.client_certificate.is_some() { ", with a certificate" } else { "" };
+            let certified =
+                if tls.client_certificate.is_some() { ", with a certificate" } else { "" };
             let verified = if tls.is_verified { "" } else { ", unverified" };
             write!(f, " (TLS {}{certified}{verified})", tls.server_name)?;
         }

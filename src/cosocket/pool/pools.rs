@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use super::{Eviction, Pooled};
 use super::key::Key;
 use super::metrics::PoolMetrics;
 use super::plan::Plan;
@@ -16,6 +15,7 @@ use super::settings::Settings;
 use super::stock::{Acquired, Refusal, Stock};
 use super::ticket::Ticket;
 use super::watch::Watch;
+use super::{Eviction, Pooled};
 use crate::current;
 use crate::io_handle::bounds::Bounds;
 use crate::shared::{Options, Shared};

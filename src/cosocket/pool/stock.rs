@@ -286,7 +286,11 @@ impl<C: Pooled> Stock<C> {
             let mut idle = self.shards[here].lock();
             if self.pools.is_closed() {
                 drop(idle);
-                entry.connection.evict(&self.plan.settings.hooks, Eviction::Shutdown, Duration::ZERO);
+                entry.connection.evict(
+                    &self.plan.settings.hooks,
+                    Eviction::Shutdown,
+                    Duration::ZERO,
+                );
                 return Ok(());
             }
             match self.places.shelve(self.plan.settings.limits, ticket.is_some()) {

@@ -143,12 +143,7 @@ impl<C: Pooled> Watch<C> {
     }
 
     /// Adds a connection to the idle set; the number under which it is there, if it is.
-    pub(super) fn add(
-        &self,
-        stock: &Arc<Stock<C>>,
-        shard: usize,
-        entry: &Entry<C>,
-    ) -> Option<u64> {
+    pub(super) fn add(&self, stock: &Arc<Stock<C>>, shard: usize, entry: &Entry<C>) -> Option<u64> {
         let (set, fd) = (self.set.get()?, entry.connection.descriptor()?);
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
         let stock = Arc::clone(stock);
@@ -228,9 +223,8 @@ impl<C: Pooled> Watch<C> {
     pub(super) fn hear(&self) {
         let Some(set) = self.set.get() else { return };
         set.take_ready(|token| {
-            let site = self.sites().get(&token).map(|site| {
-                (Arc::clone(&site.stock), site.shard, site.id)
-            });
+            let site =
+                self.sites().get(&token).map(|site| (Arc::clone(&site.stock), site.shard, site.id));
             let Some((stock, shard, id)) = site else { return };
             if !stock.look_at(shard, id) {
                 self.rearm(token);

@@ -95,8 +95,7 @@ fn threads_that_do_everything_at_once_lose_nothing() {
     const SIZE: u32 = 2;
     let rounds = if std::env::var_os("COSOCKET_QUICK").is_some() { 300 } else { 5_000 };
     let (world, pools, key) = (Arc::new(World::default()), pools(THREADS), Key::new("a"));
-    let (opened, held, is_over) =
-        (AtomicU32::new(0), AtomicU32::new(0), AtomicBool::new(false));
+    let (opened, held, is_over) = (AtomicU32::new(0), AtomicU32::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         let workers: Vec<_> = (0..THREADS)
             .map(|worker| {
