@@ -57,7 +57,7 @@ impl Limits {
 
 /// The numbers at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Census {
+pub(crate) struct Occupancy {
     pub(crate) out: u32,
     pub(crate) idle: u32,
     pub(crate) queued: u32,
@@ -99,10 +99,10 @@ pub(crate) enum Release {
     MustPass,
 }
 
-impl Census {
-    fn of(word: u64) -> Census {
+impl Occupancy {
+    fn of(word: u64) -> Occupancy {
         let part = |shift| (word >> shift & MOST) as u32;
-        Census { out: part(2 * WIDTH), idle: part(WIDTH), queued: part(0) }
+        Occupancy { out: part(2 * WIDTH), idle: part(WIDTH), queued: part(0) }
     }
 
     fn total(self) -> u64 {
@@ -115,8 +115,8 @@ impl Places {
         Places(AtomicU64::new(0))
     }
 
-    pub(crate) fn census(&self) -> Census {
-        Census::of(self.0.load(Ordering::Acquire))
+    pub(crate) fn occupancy(&self) -> Occupancy {
+        Occupancy::of(self.0.load(Ordering::Acquire))
     }
 
     /// For one who wants a connection. `Queued` is an invitation: nothing has changed, and the
@@ -141,9 +141,9 @@ impl Places {
 
     /// One more, if there is room for it without anybody having to wait: never an idle one.
     pub(crate) fn reserve(&self, limits: Limits) -> Admission {
-        self.decide(|word| match Census::of(word) {
+        self.decide(|word| match Occupancy::of(word) {
             _ if word & RETIRED != 0 => (None, Admission::Retired),
-            census if census.total() < u64::from(limits.size) => {
+            occupancy if occupancy.total() < u64::from(limits.size) => {
                 (Some(word + ONE_OUT), Admission::Place)
             }
             _ => (None, Admission::Refused),
@@ -152,7 +152,7 @@ impl Places {
 
     /// The right to one idle connection, for who has a place already; false if there is none.
     pub(crate) fn take_one_more(&self) -> bool {
-        self.decide(|word| match Census::of(word).idle {
+        self.decide(|word| match Occupancy::of(word).idle {
             0 => (None, false),
             _ => (Some(word - ONE_IDLE), true),
         })
@@ -160,7 +160,7 @@ impl Places {
 
     /// The right to one idle connection and a place for it, for a moment's look at it.
     pub(crate) fn check_out(&self) -> bool {
-        self.decide(|word| match Census::of(word).idle {
+        self.decide(|word| match Occupancy::of(word).idle {
             0 => (None, false),
             _ => (Some(word - ONE_IDLE + ONE_OUT), true),
         })
@@ -170,10 +170,10 @@ impl Places {
     /// the shard that it is put on, until it is there.
     pub(crate) fn shelve(&self, limits: Limits, counted: bool) -> Shelving {
         let leaves = if counted { ONE_OUT } else { 0 };
-        self.decide(|word| match Census::of(word) {
+        self.decide(|word| match Occupancy::of(word) {
             _ if word & RETIRED != 0 => (None, Shelving::Retired),
-            census if census.queued > 0 => (None, Shelving::MustPass),
-            census if census.idle >= limits.size => (Some(word - leaves), Shelving::Evicting),
+            occupancy if occupancy.queued > 0 => (None, Shelving::MustPass),
+            occupancy if occupancy.idle >= limits.size => (Some(word - leaves), Shelving::Evicting),
             _ => (Some(word - leaves + ONE_IDLE), Shelving::Shelved),
         })
     }
@@ -181,8 +181,10 @@ impl Places {
     /// A connection is gone. If there are more of them than the pool's size (they were parked by
     /// those who had not come through it), its place goes with it.
     pub(crate) fn release(&self, limits: Limits) -> Release {
-        self.decide(|word| match Census::of(word) {
-            census if census.queued > 0 && census.out <= limits.size => (None, Release::MustPass),
+        self.decide(|word| match Occupancy::of(word) {
+            occupancy if occupancy.queued > 0 && occupancy.out <= limits.size => {
+                (None, Release::MustPass)
+            }
             _ => {
                 let is_empty = word == ONE_OUT;
                 (Some(word - ONE_OUT), Release::Freed { is_empty })
@@ -214,36 +216,36 @@ impl Places {
         let _ = self.0.try_update(Ordering::AcqRel, Ordering::Acquire, |word| {
             let (after, told) = decision(word);
             outcome = Some(told);
-            after.inspect(|&after| debug_assert!(is_sound(after), "{:?}", Census::of(after)))
+            after.inspect(|&after| debug_assert!(is_sound(after), "{:?}", Occupancy::of(after)))
         });
         outcome.expect("asked at least once")
     }
 }
 
 fn admission(word: u64, limits: Limits) -> Admission {
-    let census = Census::of(word);
+    let occupancy = Occupancy::of(word);
     let Some(backlog) = limits.backlog else {
-        return match census {
+        return match occupancy {
             _ if word & RETIRED != 0 => Admission::Retired,
-            Census { idle: 1.., .. } => Admission::Idle,
-            Census { out, .. } if u64::from(out) >= MOST - 1 => Admission::Refused,
+            Occupancy { idle: 1.., .. } => Admission::Idle,
+            Occupancy { out, .. } if u64::from(out) >= MOST - 1 => Admission::Refused,
             _ => Admission::Place,
         };
     };
     let size = u64::from(limits.size);
-    match census {
+    match occupancy {
         _ if word & RETIRED != 0 => Admission::Retired,
-        Census { idle: 1.., .. } => Admission::Idle,
-        Census { queued: 0, .. } if census.total() < size => Admission::Place,
-        _ if census.total() < size + u64::from(backlog) => Admission::Queued,
+        Occupancy { idle: 1.., .. } => Admission::Idle,
+        Occupancy { queued: 0, .. } if occupancy.total() < size => Admission::Place,
+        _ if occupancy.total() < size + u64::from(backlog) => Admission::Queued,
         _ => Admission::Refused,
     }
 }
 
 /// No count has run over into the next.
 fn is_sound(word: u64) -> bool {
-    let census = Census::of(word);
-    (census.queued == 0 || census.idle == 0) && u64::from(census.out) < MOST
+    let occupancy = Occupancy::of(word);
+    (occupancy.queued == 0 || occupancy.idle == 0) && u64::from(occupancy.out) < MOST
 }
 
 #[cfg(all(test, not(loom)))]
@@ -252,8 +254,8 @@ mod tests {
 
     const LIMITS: Limits = Limits { size: 2, backlog: Some(1) };
 
-    fn census(places: &Places) -> (u32, u32, u32) {
-        let Census { out, idle, queued } = places.census();
+    fn occupancy(places: &Places) -> (u32, u32, u32) {
+        let Occupancy { out, idle, queued } = places.occupancy();
         (out, idle, queued)
     }
 
@@ -263,10 +265,10 @@ mod tests {
         assert_eq!(places.admit(LIMITS), Admission::Place);
         assert_eq!(places.admit(LIMITS), Admission::Place);
         assert_eq!(places.admit(LIMITS), Admission::Queued);
-        assert_eq!(census(&places), (2, 0, 0), "an invitation changes nothing");
+        assert_eq!(occupancy(&places), (2, 0, 0), "an invitation changes nothing");
         assert_eq!(places.admit_or_queue(LIMITS), Admission::Queued);
         assert_eq!(places.admit_or_queue(LIMITS), Admission::Refused);
-        assert_eq!(census(&places), (2, 0, 1));
+        assert_eq!(occupancy(&places), (2, 0, 1));
     }
 
     #[test]
@@ -278,10 +280,10 @@ mod tests {
         assert_eq!(places.shelve(LIMITS, true), Shelving::MustPass);
         assert_eq!(places.release(LIMITS), Release::MustPass);
         places.pass(true);
-        assert_eq!(census(&places), (2, 0, 0));
+        assert_eq!(occupancy(&places), (2, 0, 0));
         assert_eq!(places.release(LIMITS), Release::Freed { is_empty: false });
         assert_eq!(places.shelve(LIMITS, true), Shelving::Shelved);
-        assert_eq!(census(&places), (0, 1, 0));
+        assert_eq!(occupancy(&places), (0, 1, 0));
         assert_eq!(places.admit(LIMITS), Admission::Idle);
         assert_eq!(places.release(LIMITS), Release::Freed { is_empty: true });
     }
@@ -292,13 +294,13 @@ mod tests {
         let one = Limits { size: 1, backlog: None };
         assert_eq!(places.shelve(one, false), Shelving::Shelved);
         assert_eq!(places.shelve(one, false), Shelving::Evicting);
-        assert_eq!(census(&places), (0, 1, 0));
+        assert_eq!(occupancy(&places), (0, 1, 0));
         places.admit(one);
         places.admit(one);
-        assert_eq!(census(&places), (2, 0, 0));
+        assert_eq!(occupancy(&places), (2, 0, 0));
         assert_eq!(places.shelve(one, true), Shelving::Shelved);
         assert_eq!(places.shelve(one, true), Shelving::Evicting);
-        assert_eq!(census(&places), (0, 1, 0));
+        assert_eq!(occupancy(&places), (0, 1, 0));
     }
 
     #[test]
@@ -310,7 +312,7 @@ mod tests {
         places.admit_or_queue(one);
         assert_eq!(places.shelve(one, false), Shelving::MustPass);
         places.pass(false);
-        assert_eq!(census(&places), (2, 0, 1), "two are out of a pool of one");
+        assert_eq!(occupancy(&places), (2, 0, 1), "two are out of a pool of one");
         assert_eq!(places.release(one), Release::Freed { is_empty: false });
         assert_eq!(places.release(one), Release::MustPass);
     }

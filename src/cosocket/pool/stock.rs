@@ -518,8 +518,8 @@ impl<C: Pooled> Stock<C> {
     }
 
     fn retire_if_empty(self: &Arc<Self>) {
-        let census = self.places.census();
-        if (census.out, census.idle, census.queued) == (0, 0, 0) {
+        let occupancy = self.places.occupancy();
+        if (occupancy.out, occupancy.idle, occupancy.queued) == (0, 0, 0) {
             self.pools.retire(self);
         }
     }
@@ -534,13 +534,13 @@ impl<C: Pooled> Stock<C> {
             parked += counts.parked;
             taken += counts.taken;
         }
-        let census = self.places.census();
+        let occupancy = self.places.occupancy();
         let connecting = connecting.read();
         PoolMetrics {
-            idle: census.idle.into(),
-            in_use: u64::from(census.out).saturating_sub(connecting),
+            idle: occupancy.idle.into(),
+            in_use: u64::from(occupancy.out).saturating_sub(connecting),
             connecting,
-            queued: census.queued.into(),
+            queued: occupancy.queued.into(),
             size: self.plan.settings.limits.size.into(),
             backlog: self.plan.settings.limits.backlog.map(u64::from),
             hits: taken.saturating_sub(unfit.read()),
