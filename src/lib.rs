@@ -178,8 +178,8 @@ use std::fmt;
 
 pub use blocking::unblock;
 pub use cosocket::{
-    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, OptionName, Parts, Pieces,
-    SocketOption, Stream, Target, TimeoutMode, connect,
+    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, LINE_LIMIT, OptionName,
+    PEEK_LIMIT, Parts, Pieces, SocketOption, Stream, Target, TimeoutMode, Until, connect, framing,
 };
 pub use cosocket::{Evicted, Eviction, Pool, PoolMetrics, PoolOptions, pool_totals, pools};
 pub use driver::Choice as Driver;
@@ -212,6 +212,10 @@ struct Readme;
 pub mod internals {
     pub use crate::blocking::{Counts, counts};
     pub use crate::timer::{Timer, Wheel};
+    pub mod receive {
+        //! What a cosocket receives with, over any source of bytes.
+        pub use crate::cosocket::receive::*;
+    }
     pub mod arch {
         //! Context switches.
         pub use crate::arch::*;

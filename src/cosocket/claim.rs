@@ -39,13 +39,12 @@ pub(super) enum Outcome {
 
 impl Outcome {
     /// A receive that was ended leaves the half alive; errors of the system, and the end of the
-    /// stream where more was wanted, do not.
-    pub(super) fn of_receive<T>(result: &Result<T, Error>) -> Outcome {
+    /// stream where more was wanted, do not, once nothing is left to be read.
+    pub(super) fn of_receive<T>(result: &Result<T, Error>, receiver: &Receiver) -> Outcome {
         match result.as_ref().map_err(Error::kind) {
-            Ok(_) => Outcome::Alive,
+            _ if receiver.has_told_end() => Outcome::Dead,
             Err(ErrorKind::Timeout | ErrorKind::Cancelled) => Outcome::Suspect,
-            Err(kind) if kind.ends_the_half() => Outcome::Dead,
-            Err(_) => Outcome::Alive,
+            Ok(_) | Err(_) => Outcome::Alive,
         }
     }
 

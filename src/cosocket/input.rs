@@ -43,7 +43,8 @@ impl Cosocket {
         let deadline = deadline.or_else(|| self.timeouts.deadline(Phase::Read));
         let input = Input { link, timeouts: &self.timeouts, idle, deadline };
         let result = f(receiver, &input);
-        claim.finish(Outcome::of_receive(&result));
+        let outcome = Outcome::of_receive(&result, receiver);
+        claim.finish(outcome);
         result
     }
 }
@@ -57,5 +58,9 @@ impl Source for Input<'_> {
         };
         let cut = self.link.cut(Direction::Read);
         self.link.transport.read(buffer, &Bounds { timeout, deadline: self.deadline, cut })
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.link.transport.try_read(buffer)
     }
 }

@@ -24,6 +24,11 @@ impl Transport {
         self.io().recv_bounded(buffer, bounds)
     }
 
+    /// Reads without waiting: `WouldBlock`.
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.io().try_recv(buffer)
+    }
+
     /// Writes, waiting within `bounds` for room; may write less.
     pub(crate) fn write(&self, buffer: &[u8], bounds: &Bounds<'_>) -> io::Result<usize> {
         self.io().send_bounded(buffer, bounds)

@@ -202,7 +202,6 @@ impl IoHandle {
     }
 
     /// [`IoHandle::recv`] that never waits: `WouldBlock`, also while it is another's turn.
-    #[cfg(feature = "futures")]
     pub(crate) fn try_recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let (fd, len) = (self.fd.as_raw_fd(), buffer.len());
         let op = Op::Recv { fd, buffer: buffer.as_mut_ptr(), len, flags: 0 };
