@@ -178,8 +178,9 @@ use std::fmt;
 
 pub use blocking::unblock;
 pub use cosocket::{
-    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, LINE_LIMIT, OptionName,
-    PEEK_LIMIT, Parts, Pieces, SocketOption, Stream, Target, TimeoutMode, Until, connect, framing,
+    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, LINE_LIMIT, Number, OptionName,
+    PEEK_LIMIT, Parts, Pieces, QueueEvent, QueuedWriter, SocketOption, Stream, Target, Text,
+    TimeoutMode, Until, Watermarks, connect, framing,
 };
 pub use cosocket::{Evicted, Eviction, Pool, PoolMetrics, PoolOptions, pool_totals, pools};
 pub use driver::Choice as Driver;

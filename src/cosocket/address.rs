@@ -62,6 +62,9 @@ impl Target for str {
             // The colon was one of an IPv6 address.
             return Err(ErrorKind::MissingPort.into());
         }
+        if host.contains(':') && !host.starts_with('[') {
+            return Err(parse_error(host, "invalid host"));
+        }
         let number = port.parse::<u16>().map_err(|_| bad_port(port))?;
         host_address(host, number)
     }

@@ -1,6 +1,7 @@
 //! What can be sent by one call: bytes, text, numbers, and lists of such, as deep as you like.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::{IoSlice, Write};
 use std::ops::Range;
 use std::rc::Rc;
@@ -9,10 +10,10 @@ use std::sync::Arc;
 /// Something that can be sent: see [`Cosocket::send`](super::Cosocket::send).
 ///
 /// * bytes and text: `[u8]`, `str`, `Vec<u8>`, `String`, `Box`, `Arc`, `Cow` of them;
-/// * integers, except `u8`, which bytes are made of, in decimal;
+/// * [`Text`]: anything that prints, numbers above all; [`Number`] prints as Lua does;
 /// * slices, arrays and `Vec`s of fragments, tuples of up to eight, `Option`s of one.
 ///
-/// Nothing is copied but numbers, and what is short. Implement it for your own types by handing
+/// Nothing is copied but texts made, and what is short. Implement it for your own types by handing
 /// on their parts:
 ///
 /// ```
@@ -25,7 +26,10 @@ use std::sync::Arc;
 ///
 /// impl Fragments for Header {
 ///     fn collect<'a>(&'a self, pieces: &mut Pieces<'a>) {
-///         (&self.name, ": ", self.value, "\r\n").collect(pieces);
+///         pieces.push(self.name.as_bytes());
+///         pieces.push(b": ");
+///         pieces.push_text(self.value);
+///         pieces.push(b"\r\n");
 ///     }
 /// }
 ///
@@ -44,15 +48,15 @@ pub trait Fragments {
 pub struct Pieces<'a> {
     first: Piece<'a>,
     rest: Vec<Piece<'a>>,
-    /// The texts of numbers.
-    numbers: Vec<u8>,
+    /// What was printed.
+    texts: Vec<u8>,
     len: usize,
 }
 
 #[derive(Clone, Debug)]
 enum Piece<'a> {
     Bytes(&'a [u8]),
-    Number(Range<usize>),
+    Text(Range<usize>),
 }
 
 impl Default for Piece<'_> {
@@ -69,12 +73,14 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Adds a number, in decimal.
-    fn push_number(&mut self, number: impl std::fmt::Display) {
-        let start = self.numbers.len();
-        write!(self.numbers, "{number}").expect("a vector takes it");
-        let end = self.numbers.len();
-        self.add(Piece::Number(start..end), end - start);
+    /// Adds what `value` prints.
+    pub fn push_text(&mut self, value: impl fmt::Display) {
+        let start = self.texts.len();
+        write!(self.texts, "{value}").expect("a vector takes it");
+        let end = self.texts.len();
+        if start < end {
+            self.add(Piece::Text(start..end), end - start);
+        }
     }
 
     fn add(&mut self, piece: Piece<'a>, len: usize) {
@@ -120,7 +126,7 @@ impl<'a> Pieces<'a> {
     fn bytes<'b>(&'b self, piece: &'b Piece<'a>) -> &'b [u8] {
         match piece {
             Piece::Bytes(bytes) => bytes,
-            Piece::Number(range) => &self.numbers[range.clone()],
+            Piece::Text(range) => &self.texts[range.clone()],
         }
     }
 }
@@ -203,17 +209,57 @@ macro_rules! pointers {
 
 pointers!(&T, &mut T, Box<T>, Rc<T>, Arc<T>);
 
-macro_rules! numbers {
-    ($($number:ty),*) => {
-        $(impl Fragments for $number {
-            fn collect<'a>(&'a self, pieces: &mut Pieces<'a>) {
-                pieces.push_number(self);
-            }
-        })*
-    };
+/// Sends a value as it prints: [`Fragments`] of anything that has `Display`.
+///
+/// Integers are no fragments by themselves, lest `[22, 3, 1]` be sent as the text `2231`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text<T>(pub T);
+
+impl<T: fmt::Display> Fragments for Text<T> {
+    fn collect<'a>(&'a self, pieces: &mut Pieces<'a>) {
+        pieces.push_text(&self.0);
+    }
 }
 
-numbers!(i8, i16, i32, i64, i128, isize, u16, u32, u64, u128, usize);
+/// A number with up to 14 significant digits, as Lua prints it: what OpenResty sends for one.
+///
+/// ```
+/// assert_eq!(cosocket::Number(0.1 + 0.2).to_string(), "0.3");
+/// assert_eq!(cosocket::Number(1e15).to_string(), "1e+15");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Number(pub f64);
+
+impl Fragments for Number {
+    fn collect<'a>(&'a self, pieces: &mut Pieces<'a>) {
+        pieces.push_text(self);
+    }
+}
+
+/// As `printf(3)` has it for `%.14g`.
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Number(number) = *self;
+        if !number.is_finite() {
+            return f.write_str(&number.to_string().to_ascii_lowercase());
+        }
+        let scientific = format!("{number:.13e}");
+        let (digits, exponent) = scientific.split_once('e').expect("scientific notation");
+        let exponent: i32 = exponent.parse().expect("an exponent");
+        if !(-4..14).contains(&exponent) {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            return write!(f, "{}e{sign}{:02}", without_zeros(digits), exponent.abs());
+        }
+        f.write_str(without_zeros(&format!("{number:.*}", (13 - exponent) as usize)))
+    }
+}
+
+fn without_zeros(digits: &str) -> &str {
+    match digits.contains('.') {
+        true => digits.trim_end_matches('0').trim_end_matches('.'),
+        false => digits,
+    }
+}
 
 macro_rules! tuples {
     ($($part:ident)*) => {
@@ -254,19 +300,39 @@ mod tests {
         assert_eq!(joined(b"one"), "one");
         assert_eq!(joined(["a", "", "b"]), "ab");
         let nested = vec![vec![Some("x"), None], vec![Some("y")]];
-        assert_eq!(
-            joined((1, "-", &nested, (String::from("z"), -2_i64), b"!".to_vec())),
-            "1-xyz-2!"
-        );
+        let tail = (String::from("z"), Text(-2), b"!".to_vec(), Text(""));
+        assert_eq!(joined((Text(1), "-", &nested, tail)), "1-xyz-2!");
         assert_eq!(joined(Cow::Borrowed("cow")), "cow");
         assert_eq!(joined(Arc::<[u8]>::from(&b"arc"[..])), "arc");
+    }
+
+    // Section 2 item 16; each as C's printf has it.
+    #[test]
+    fn floats_have_fourteen_significant_digits() {
+        for (number, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.0, "1"),
+            (0.1 + 0.2, "0.3"),
+            (3.14159265358979, "3.1415926535898"),
+            (1e13, "10000000000000"),
+            (99999999999999.9, "1e+14"),
+            (1e14, "1e+14"),
+            (-1.5e300, "-1.5e+300"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (f64::INFINITY, "inf"),
+            (f64::NAN, "nan"),
+        ] {
+            assert_eq!(joined(Number(number)), text);
+        }
     }
 
     #[test]
     fn one_string_of_bytes_is_not_copied() {
         let bytes = vec![7; 100];
         let mut pieces = Pieces::default();
-        ("", &bytes, None::<i32>).collect(&mut pieces);
+        ("", &bytes, None::<&str>).collect(&mut pieces);
         assert!(std::ptr::eq(pieces.as_one().unwrap().as_ptr(), bytes.as_ptr()));
     }
 }

@@ -19,14 +19,14 @@ impl Cosocket {
     /// to take some. Nothing to send is sent at once, on a socket that could send.
     ///
     /// ```
-    /// use cosocket::net::TcpListener;
+    /// use cosocket::{Text, net::TcpListener};
     /// use std::io::Read;
     ///
     /// let listener = TcpListener::bind("127.0.0.1:0")?;
     /// let socket = cosocket::connect(listener.local_addr()?)?;
     /// let headers = vec![("Host", "localhost"), ("Accept", "*/*")];
     /// let headers: Vec<_> = headers.iter().map(|(name, value)| (name, ": ", value, "\r\n")).collect();
-    /// let sent = socket.send(("GET /", 42, " HTTP/1.1\r\n", headers, "\r\n"))?;
+    /// let sent = socket.send(("GET /", Text(42), " HTTP/1.1\r\n", headers, "\r\n"))?;
     /// socket.close()?;
     ///
     /// let mut request = String::new();
