@@ -710,6 +710,7 @@ fn a_pool_is_warmed_up_and_grows_old() {
         sees_the_end(&mut peers[0]);
         until(|| pool.metrics().aged == 2);
         // It was busy meanwhile, and is too old to go back.
+        thread::sleep(age);
         park(&socket);
         assert_eq!((pool.metrics().idle, pool.metrics().aged), (0, 2));
         assert_eq!(pool.connect(backend.address).unwrap().reused_times().unwrap(), 0);

@@ -29,7 +29,7 @@ pub struct PoolMetrics {
     pub backlog: Option<u64>,
     /// A parked connection was taken, or handed to one who waited.
     pub hits: u64,
-    /// There was none, and one was to be opened.
+    /// There was none, and one was to be opened; or one was to be opened ahead.
     pub misses: u64,
     /// Of these, how many were.
     pub opened: u64,
