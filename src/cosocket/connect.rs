@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -133,7 +134,7 @@ impl Cosocket {
                     ticket.set_connected();
                 }
                 let mut connection = Connection::new(transport, Some(address));
-                connection.details.member = Member::new(Some(key));
+                connection.details.member = Member::new(Some(Arc::new(key)));
                 connection
             }
         };

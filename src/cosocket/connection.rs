@@ -16,7 +16,8 @@ use crate::io_handle::bounds::Cut;
 pub(crate) struct Connection {
     pub(crate) link: Arc<Link>,
     pub(crate) receiver: Box<Receiver>,
-    pub(crate) details: Details,
+    /// Apart, for a connection is passed from hand to hand on its way through a pool.
+    pub(crate) details: Box<Details>,
 }
 
 /// What both halves use at the same time. The descriptor closes with the last of them.
@@ -67,7 +68,7 @@ impl Connection {
         Connection {
             link: Arc::new(Link::new(transport)),
             receiver: Box::new(Receiver::with_unread(unread)),
-            details,
+            details: Box::new(details),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! 7. [Tuning Linux](_07_tuning_linux)
 //! 8. [Internals](_08_internals)
 //! 9. [Porting from tokio](_09_porting_from_tokio)
+//! 11. [Keepalive pools](_11_connection_pool)
 
 #[doc = include_str!("01_first_server.md")]
 pub mod _01_first_server {}
@@ -36,3 +37,6 @@ pub mod _08_internals {}
 
 #[doc = include_str!("09_porting_from_tokio.md")]
 pub mod _09_porting_from_tokio {}
+
+#[doc = include_str!("11_connection_pool.md")]
+pub mod _11_connection_pool {}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::address::Address;
-use super::super::connection::Connection;
+use super::super::connection::{Connection, Details};
 use super::super::idle::Look;
 use super::super::local::Local;
 use super::super::{ConnectOptions, Cosocket, Error, ErrorKind};
@@ -72,6 +72,16 @@ pub(crate) fn key_of(address: &Address, local: Local, options: &ConnectOptions) 
 /// THE place where the encryption of a connection becomes a part of its key.
 fn tls_key(server_name: &str) -> TlsKey {
     TlsKey { server_name: server_name.into(), client_certificate: None, is_verified: true }
+}
+
+/// The key of a connection as it is now: it may have been encrypted since it was made.
+fn key_as_parked(details: &Details) -> Option<Arc<Key>> {
+    let key = details.member.key.as_ref()?;
+    let tls = details.tls_name.as_deref().map(tls_key);
+    Some(match key.tls == tls {
+        true => Arc::clone(key),
+        false => Arc::new(Key { tls, ..Key::clone(key) }),
+    })
 }
 
 /// Looks for a connection of `key`, or a place for one, within `bounds`.
@@ -191,10 +201,8 @@ fn park(
     settings: &Settings<Hooks>,
     idle_timeout: Option<Option<Duration>>,
 ) {
-    let details = &mut connection.details;
-    let ticket = details.ticket.take();
-    let Some(mut key) = details.member.key.clone() else { return };
-    key.tls = details.tls_name.as_deref().map(tls_key);
+    let ticket = connection.details.ticket.take();
+    let Some(key) = key_as_parked(&connection.details) else { return };
     let its = ticket.as_ref().map(|ticket| ticket.stock().pools());
     let pools = match its.filter(|pools| !pools.is_closed()) {
         Some(pools) => Arc::clone(pools),

@@ -1,6 +1,7 @@
 //! What a connection carries for the sake of pools.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::key::Key;
 use super::user_data::UserData;
@@ -10,13 +11,13 @@ use crate::clock::{self, Nanos};
 pub(crate) struct Member {
     /// Of the connection as it was made; whether it was encrypted since shows in its details.
     /// `None` if it was not made by a connect.
-    pub(crate) key: Option<Key>,
+    pub(crate) key: Option<Arc<Key>>,
     pub(crate) opened_at: Nanos,
     pub(super) user_data: UserData,
 }
 
 impl Member {
-    pub(crate) fn new(key: Option<Key>) -> Member {
+    pub(crate) fn new(key: Option<Arc<Key>>) -> Member {
         Member { key, opened_at: clock::now(), user_data: UserData::default() }
     }
 }
