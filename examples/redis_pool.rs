@@ -46,6 +46,7 @@ fn client(pool: &Pool, address: &str, number: usize) -> Result<(), Error> {
     Ok(())
 }
 
+/// All that the example does.
 pub fn program(address: &str) -> io::Result<PoolMetrics> {
     let options = PoolOptions::new()
         .size(10)

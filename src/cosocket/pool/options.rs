@@ -42,8 +42,10 @@ pub struct PoolOptions {
 pub(crate) struct Hooks {
     created: Option<SocketHook>,
     reused: Option<SocketHook>,
-    evicted: Option<Arc<dyn Fn(&Evicted<'_>) + Send + Sync>>,
+    evicted: Option<EvictionHook>,
 }
+
+type EvictionHook = Arc<dyn Fn(&Evicted<'_>) + Send + Sync>;
 
 type SocketHook = Arc<dyn Fn(&Cosocket) -> io::Result<()> + Send + Sync>;
 

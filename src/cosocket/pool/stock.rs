@@ -343,7 +343,6 @@ impl<C: Pooled> Stock<C> {
 
     /// Hands a connection to the head of the queue, if anybody is left there; true if it had no
     /// place before.
-    #[expect(clippy::type_complexity)]
     fn pass(
         self: &Arc<Self>,
         connection: C,

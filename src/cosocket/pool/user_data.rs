@@ -83,7 +83,7 @@ impl Cosocket {
         &self,
         key: &str,
         value: T,
-    ) -> Result<Option<(String, Arc<dyn Any + Send + Sync>)>, Error> {
+    ) -> Result<Option<(String, Value)>, Error> {
         let value: Value = Arc::new(value);
         let removed = self.with_user_data(|data| data.put(key, value))?;
         Ok(removed.map(|(key, value)| (key.into_string(), value)))
@@ -104,7 +104,7 @@ impl Cosocket {
     /// # Errors
     ///
     /// `Closed` when there is no connection.
-    pub fn remove_user_data(&self, key: &str) -> Result<Option<Arc<dyn Any + Send + Sync>>, Error> {
+    pub fn remove_user_data(&self, key: &str) -> Result<Option<Value>, Error> {
         let removed = self.with_user_data(|data| data.remove(key))?;
         Ok(removed.map(|(_, value)| value))
     }
