@@ -75,6 +75,7 @@
 //! None is on by default.
 //!
 //! * `futures`: `futures::block_on`, and sockets for async crates.
+//! * `log`: [`Cosocket::set_log_errors`](Cosocket), errors of sockets in the log of the crate `log`.
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
 

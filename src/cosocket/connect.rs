@@ -10,6 +10,7 @@ use super::address::{Address, Target};
 use super::connection::Connection;
 use super::local::Local;
 use super::pool::{self, Found, Member, Origin};
+use super::report::What;
 use super::state::Connecting;
 use super::timeouts::Phase;
 use super::transport::Transport;
@@ -119,17 +120,28 @@ impl Cosocket {
     ) -> Result<Hooked, Error> {
         io_handle::begin_call()?;
         let address = target.to_address()?;
+        let began = self.begin_report();
         let connecting = self.state.claim_connect()?;
         let key = pool::key_of(&address, self.local(), options);
         // A wait for a place has the whole of the timeout, and the connect has it again.
         let timeout = self.timeouts.of(Phase::Connect);
         let bounds = Bounds { timeout, deadline: None, cut: connecting.cut() };
-        let Found { connection, mut ticket } = pool::find(origin, &key, options, &bounds)?;
+        let failed = |what| {
+            let address = &address;
+            move |error: &Error| {
+                let upstream = began.map(|_| address.to_string());
+                self.report(what, began, upstream.as_deref(), error);
+            }
+        };
+        let found = pool::find(origin, &key, options, &bounds).inspect_err(failed(What::Queue))?;
+        let Found { connection, mut ticket } = found;
         let is_reused = connection.is_some();
         let mut connection = match connection {
             Some(connection) => connection,
             None => {
-                let transport = self.make_transport(&address, &connecting)?;
+                let transport = self
+                    .make_transport(&address, &connecting)
+                    .inspect_err(failed(What::Connect))?;
                 if let Some(ticket) = &mut ticket {
                     ticket.set_connected();
                 }

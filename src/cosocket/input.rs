@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::claim::{Outcome, ReadHalf};
 use super::connection::Link;
 use super::receive::{Receiver, Source};
+use super::report::What;
 use super::timeouts::{Phase, Timeouts};
 use super::{Cosocket, Error};
 use crate::clock::Nanos;
@@ -38,12 +39,17 @@ impl Cosocket {
         f: impl FnOnce(&mut Receiver, &Input<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         io_handle::begin_call()?;
-        let mut claim = self.state.claim::<ReadHalf>()?;
+        let began = self.begin_report();
+        let claim = self.state.claim::<ReadHalf>();
+        let mut claim = claim.inspect_err(|error| self.report(What::Read, began, None, error))?;
         let ReadHalf { link, receiver } = claim.half();
         let deadline = deadline.or_else(|| self.timeouts.deadline(Phase::Read));
         let input = Input { link, timeouts: &self.timeouts, idle, deadline };
         let result = f(receiver, &input);
         let outcome = Outcome::of_receive(&result, receiver);
+        if let Err(error) = &result {
+            self.report(What::Read, began, self.upstream(began).as_deref(), error);
+        }
         claim.finish(outcome);
         result
     }

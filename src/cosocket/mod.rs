@@ -26,6 +26,7 @@ mod parts;
 pub(crate) mod pool;
 mod queued_writer;
 pub(crate) mod receive;
+mod report;
 mod send;
 mod send_file;
 mod state;
@@ -81,6 +82,8 @@ pub struct Cosocket {
     timeouts: Timeouts,
     /// What connections are made from.
     local: Mutex<Local>,
+    #[cfg(feature = "log")]
+    log_errors: std::sync::atomic::AtomicBool,
 }
 
 impl Cosocket {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::claim::{Outcome, WriteHalf};
 use super::connection::Link;
+use super::report::What;
 use super::timeouts::{Phase, Timeouts};
 use super::{Cosocket, Error, ErrorKind};
 use crate::clock::Nanos;
@@ -29,12 +30,17 @@ impl Cosocket {
         f: impl FnOnce(&mut Output<'_>) -> Result<(), Error>,
     ) -> Result<u64, Error> {
         io_handle::begin_call()?;
-        let mut claim = self.state.claim::<WriteHalf>()?;
+        let began = self.begin_report();
+        let claim = self.state.claim::<WriteHalf>();
+        let mut claim = claim.inspect_err(|error| self.report(What::Write, began, None, error))?;
         let link = &claim.half().link;
         let deadline = self.timeouts.deadline(Phase::Send);
         let mut output = Output { link, timeouts: &self.timeouts, deadline, sent: 0 };
         let result = f(&mut output);
         let sent = output.sent;
+        if let Err(error) = &result {
+            self.report(What::Write, began, self.upstream(began).as_deref(), error);
+        }
         let killed = claim.finish(Outcome::of_send(&result));
         match result {
             Ok(()) => Ok(sent),

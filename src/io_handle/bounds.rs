@@ -190,6 +190,10 @@ impl IoHandle {
         len: usize,
         bounds: &Bounds<'_>,
     ) -> io::Result<usize> {
+        // Calls that never wait see it too.
+        if bounds.deadline.is_some_and(|deadline| deadline <= clock::now()) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         let Some(worker) = current::worker() else {
             // SAFETY: the caller's pointers.
             let attempt = || unsafe { self.attempt(op) };
