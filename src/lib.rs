@@ -96,6 +96,7 @@ mod atomics;
 mod blocking;
 #[allow(unsafe_code)]
 mod blocks;
+mod census;
 #[cfg(test)]
 mod child;
 #[allow(unsafe_code)]
@@ -103,6 +104,7 @@ mod clock;
 #[allow(unsafe_code)]
 mod coroutine;
 mod cosocket;
+mod counter;
 #[allow(unsafe_code)]
 mod current;
 #[allow(unsafe_code)]
@@ -113,6 +115,7 @@ mod doorbell;
 mod driver;
 #[allow(unsafe_code)]
 mod dump;
+mod ids;
 #[allow(unsafe_code)]
 mod io_handle;
 #[allow(unsafe_code)]

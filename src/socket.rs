@@ -25,8 +25,8 @@ macro_rules! socket_methods {
                 self.options().take_error()
             }
 
-            /// With `true`, calls that would wait fail with `WouldBlock` at once. Shared by
-            /// clones.
+            /// With `true`, calls that would wait fail with `WouldBlock` at once and do not
+            /// suspend (but see [what suspends](crate::guide::_02_what_suspends)). Shared by clones.
             pub fn set_nonblocking(&self, nonblocking: bool) -> ::std::io::Result<()> {
                 self.io.set_nonblocking(nonblocking)
             }

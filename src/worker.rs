@@ -29,6 +29,7 @@ use crate::coroutine::{Coroutine, Stage};
 use crate::current;
 use crate::driver::arm_slot::ArmSlots;
 use crate::driver::{Driver, Wait};
+use crate::ids::Ids;
 use crate::limit;
 use crate::mailbox::{self, CANCELLED, ELAPSED, FINISHED, Mailbox, UNPARKED, WOKEN};
 use crate::metrics::Counters;
@@ -61,6 +62,7 @@ pub(crate) struct Worker {
     pub(crate) arm_slots: ArmSlots,
     pub(crate) counters: Arc<Counters>,
     pub(crate) blocks: BlockCache,
+    pub(crate) ids: Ids,
     /// Unstarted closures of this worker, in the order they came.
     pub(crate) fresh: ReadyQueue,
     ready: ReadyQueue,
@@ -82,7 +84,10 @@ pub(crate) struct Worker {
     /// In the middle of a trim of several batches.
     trims_on: Cell<bool>,
     budget: Cell<u32>,
+    /// Calls in a row that did not wait.
     streak: Cell<u32>,
+    /// Calls in non-blocking mode that were answered `WouldBlock`, since the last other call.
+    refusals: Cell<u32>,
     pub(crate) unwinds: Unwinds,
     /// Coroutines in waits that end by themselves: while there are any, nothing is deadlocked.
     outside_waits: Cell<usize>,
@@ -102,6 +107,7 @@ impl Worker {
             driver,
             arm_slots: ArmSlots::new(),
             blocks: BlockCache::new(),
+            ids: Ids::new(),
             fresh: ReadyQueue::new(),
             ready: ReadyQueue::new(),
             fresh_next: Cell::new(false),
@@ -117,6 +123,7 @@ impl Worker {
             trims_on: Cell::new(false),
             budget: Cell::new(0),
             streak: Cell::new(0),
+            refusals: Cell::new(0),
             unwinds: Unwinds::default(),
             outside_waits: Cell::new(0),
             lingering: Cell::new(0),
@@ -142,6 +149,7 @@ impl Worker {
             let wait = self.plan_wait();
             self.turn(wait);
         }
+        self.runtime.tell_empty();
     }
 
     /// The coroutine that runs.
@@ -212,6 +220,7 @@ impl Worker {
 
     fn give_way_to_next(&self, me: &'static Coroutine) {
         self.streak.set(0);
+        self.refusals.set(0);
         if arch::DIRECT
             && let Some(next) = self.take_turn()
         {
@@ -235,15 +244,25 @@ impl Worker {
             return None;
         }
         self.budget.set(budget - 1);
-        if self.fresh_next.get() || self.ready.is_empty() {
-            self.fresh_next.set(false);
-            if let Some(block) = self.fresh.pop().or_else(|| self.runtime.take_surplus(self)) {
-                self.start(block);
-                return Some(block);
-            }
+        let has_fresh = !self.fresh.is_empty() || self.runtime.has_surplus();
+        if has_fresh
+            && (self.fresh_next.get() || self.ready.is_empty())
+            && let Some(started) = self.start_next()
+        {
+            return Some(started);
         }
-        self.fresh_next.set(!self.fresh.is_empty() || self.runtime.has_surplus());
+        self.fresh_next.set(has_fresh);
         self.ready.pop()
+    }
+
+    /// The next closure to run, on its way. Apart, so that a turn without one saves no registers
+    /// for it: half of what a yield cost.
+    #[inline(never)]
+    fn start_next(&self) -> Option<&'static Coroutine> {
+        self.fresh_next.set(false);
+        let block = self.fresh.pop().or_else(|| self.runtime.take_surplus(self))?;
+        self.start(block);
+        Some(block)
     }
 
     /// Makes a suspended coroutine ready. Waking one that is not suspended does nothing: it will
@@ -271,9 +290,23 @@ impl Worker {
     /// the loop gets its turn, and with it the timers, the driver and all that is ready.
     #[inline]
     pub(crate) fn charge(&self) {
-        let streak = self.streak.get() + 1;
-        self.streak.set(streak);
-        if streak > STREAK_BUDGET {
+        self.refusals.set(0);
+        self.count_towards_yield(&self.streak);
+    }
+
+    /// A call in non-blocking mode that was refused comes through here. Its caller counts on not
+    /// being suspended, and may hold a lock of std; so it gives way only when it does nothing but
+    /// ask, in a loop that may be waiting for a neighbour on this worker.
+    #[inline]
+    pub(crate) fn charge_refusal(&self) {
+        self.count_towards_yield(&self.refusals);
+    }
+
+    #[inline]
+    fn count_towards_yield(&self, calls: &Cell<u32>) {
+        let count = calls.get() + 1;
+        calls.set(count);
+        if count > STREAK_BUDGET {
             self.budget.set(0);
             self.yield_now();
         }

@@ -354,13 +354,14 @@ fn a_timeout_for_one_call_gives_the_former_back() {
 fn a_timeout_bounds_each_wait_or_the_whole_call() {
     everywhere(|| {
         let (socket, mut peer) = pair();
-        let patience = Duration::from_millis(200);
+        let patience = Duration::from_secs(1);
         socket.set_timeout(patience).unwrap();
         let dribble = spawn(move || {
             for byte in 0..30 {
                 peer.write_all(&[byte]).unwrap();
                 thread::sleep(patience / 20);
             }
+
             peer
         });
         let start = Instant::now();
@@ -390,9 +391,14 @@ fn a_deadline_ends_a_call_however_busy_the_peer_is() {
                 thread::sleep(MILLISECOND);
             }
         });
-        let error = socket.receive_exact(1 << 30).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Timeout);
-        assert!(!error.partial().is_empty());
+        // On a busy machine the first byte may come later than that.
+        loop {
+            let error = socket.receive_exact(1 << 30).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Timeout);
+            if !error.partial().is_empty() {
+                break;
+            }
+        }
         socket.close_reset().unwrap();
         dribble.join().unwrap();
     });

@@ -120,7 +120,7 @@ fn a_send_that_times_out_ends_the_write_half_only() {
 fn a_send_to_a_slow_reader_does_not_time_out() {
     cosocket::run(|| {
         let (socket, mut peer) = narrow_pair();
-        let patience = Duration::from_millis(300);
+        let patience = Duration::from_millis(800);
         let data = vec![7_u8; 4 << 20];
         let len = data.len();
         let reader = spawn(move || {

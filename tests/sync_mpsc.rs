@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use cosocket::sync::mpsc::{
     self, Receiver, RecvError, RecvTimeoutError, SendError, SyncSender, TryRecvError, TrySendError,
 };
-use cosocket::{run, spawn, spawn_local, thread, time};
+use cosocket::{run, spawn, spawn_local, thread, time, unblock};
 use support::ledger::{Ledger, Token};
 use support::{
     Drops, OnDrop, assert_cancel_ends, assert_cancelled, on_workers, panic_quietly, suspended,
@@ -391,7 +391,9 @@ fn storm(workers: usize, bound: usize) {
             .collect();
         while !send_and_be_cut(&sender, &ledger, &mut random) {}
         drop(sender);
-        assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+        // Not `join` as it is: that blocks this worker, and the receiver may be one of its own.
+        let join = |thread: std::thread::JoinHandle<bool>| unblock(|| thread.join().unwrap());
+        assert!(threads.into_iter().all(join));
         receiving.join().unwrap();
     });
     let totals = ledger.check();

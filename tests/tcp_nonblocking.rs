@@ -262,3 +262,35 @@ fn a_mode_set_through_a_foreign_duplicate_ends_the_wait() {
         assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
     });
 }
+
+/// They were once counted like any other call, and gave way now and then; under a lock of std that
+/// a neighbour wants too, such a worker stood still for ever.
+#[test]
+fn calls_in_nonblocking_mode_do_not_suspend() {
+    Builder::new().workers(1).build().unwrap().run(|| {
+        let (mut socket, mut peer) = pair();
+        let probed = std::sync::Arc::new(std::sync::Mutex::new(0));
+        let neighbour = thread::spawn({
+            let probed = std::sync::Arc::clone(&probed);
+            move || {
+                while *probed.lock().unwrap() < 1000 {
+                    thread::yield_now();
+                }
+            }
+        });
+        for _ in 0..1000 {
+            // As a pool looks whether an idle connection has been closed.
+            let mut count = probed.lock().unwrap();
+            socket.set_nonblocking(true).unwrap();
+            assert_eq!(socket.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+            assert_eq!(socket.write(b"x").unwrap(), 1);
+            socket.set_nonblocking(false).unwrap();
+            *count += 1;
+            drop(count);
+            assert_eq!(peer.read(&mut [0]).unwrap(), 1);
+            peer.write_all(b"y").unwrap();
+            assert_eq!(socket.read(&mut [0]).unwrap(), 1);
+        }
+        neighbour.join().unwrap();
+    });
+}

@@ -332,7 +332,8 @@ mod tests {
     fn one_string_of_bytes_is_not_copied() {
         let bytes = vec![7; 100];
         let mut pieces = Pieces::default();
-        ("", &bytes, None::<&str>).collect(&mut pieces);
+        let fragments = ("", &bytes, None::<&str>);
+        fragments.collect(&mut pieces);
         assert!(std::ptr::eq(pieces.as_one().unwrap().as_ptr(), bytes.as_ptr()));
     }
 }

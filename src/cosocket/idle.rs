@@ -90,3 +90,71 @@ impl Cosocket {
         self.state.look(|_, details| details.suspect = false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::Shutdown;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::net::{TcpListener, TcpStream};
+
+    fn pair() -> (Cosocket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = crate::connect(listener.local_addr().unwrap()).unwrap();
+        (socket, listener.accept().unwrap().0)
+    }
+
+    fn refusal(socket: &Cosocket) -> ErrorKind {
+        socket.take_idle().unwrap_err().kind()
+    }
+
+    // KA-2, in its order
+    #[test]
+    fn a_connection_that_may_carry_more_is_not_parked() {
+        assert_eq!(refusal(&Cosocket::new()), ErrorKind::Closed);
+        let (socket, mut peer) = pair();
+        peer.write_all(b"OK\r\n").unwrap();
+        socket.receive_exact(1).unwrap();
+        // It stays open, and can be parked once all is read.
+        assert_eq!(refusal(&socket), ErrorKind::UnreadData);
+        socket.receive_line().unwrap();
+        assert_eq!(socket.take_idle().unwrap().details.reuse_count, 0);
+        assert_eq!(refusal(&socket), ErrorKind::Closed);
+
+        let (socket, _peer) = pair();
+        socket.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(refusal(&socket), ErrorKind::Closed);
+        let (socket, peer) = pair();
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(socket.receive_all().unwrap(), b"");
+        assert_eq!(refusal(&socket), ErrorKind::Closed);
+        socket.close().unwrap();
+    }
+
+    // TMO-5
+    #[test]
+    fn a_connection_on_which_a_receive_timed_out_is_suspect() {
+        let (socket, _peer) = pair();
+        let late = socket.with_read_timeout(Duration::from_millis(1), || socket.receive_line());
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::Timeout);
+        assert_eq!(refusal(&socket), ErrorKind::Suspect);
+        socket.clear_suspect().unwrap();
+        socket.take_idle().unwrap();
+    }
+
+    // KA-2, case 7: this destroys the connection
+    #[test]
+    fn a_connection_that_the_peer_has_written_to_or_left_is_dubious() {
+        let (socket, mut peer) = pair();
+        peer.write_all(b"unasked").unwrap();
+        while socket.state.look(|link, _| link.transport.look()).unwrap() == Look::Nothing {}
+        assert_eq!(refusal(&socket), ErrorKind::Dubious);
+        assert_eq!(refusal(&socket), ErrorKind::Closed);
+        let (socket, peer) = pair();
+        drop(peer);
+        while socket.is_alive().unwrap() {}
+        assert_eq!(refusal(&socket), ErrorKind::Dubious);
+    }
+}

@@ -98,6 +98,7 @@ impl State {
 
     /// Takes the connection out for a handshake, or whatever else needs both halves: until it is
     /// given back, the socket is connecting.
+    #[cfg_attr(not(test), allow(dead_code, reason = "the pool, and TLS"))]
     pub(super) fn claim_whole(&self) -> Result<(Connecting<'_>, Connection), Error> {
         let caller = Caller::current()?;
         let mut phase = self.lock();
@@ -111,6 +112,7 @@ impl State {
 
     /// Takes the connection out, for good. In this order: closed, connecting, reading, writing;
     /// then `check`, which may look at the connection and leave it where it is.
+    #[cfg_attr(not(test), allow(dead_code, reason = "the pool, and TLS"))]
     pub(super) fn take_whole(
         &self,
         check: impl FnOnce(&Receiver, &Details) -> Result<(), Error>,
@@ -238,6 +240,7 @@ impl Phase {
         }
     }
 
+    #[cfg_attr(not(test), allow(dead_code, reason = "the pool, and TLS"))]
     fn into_connection(self) -> Connection {
         let Phase::Open(Open { link, read: Slot::Free(half), write, details, .. }) = self else {
             unreachable!("it was whole");
@@ -257,6 +260,7 @@ impl Open {
     }
 
     /// Both halves are alive, and at rest.
+    #[cfg_attr(not(test), allow(dead_code, reason = "the pool, and TLS"))]
     fn check_whole(&self) -> Result<(), Error> {
         match (&self.read, &self.write) {
             (Slot::Dead, _) | (_, Slot::Dead) => Err(ErrorKind::Closed.into()),
@@ -339,5 +343,86 @@ impl Drop for Connecting<'_> {
         if phase.is_attempt(&self.cut) {
             *phase = Phase::Vacant;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cosocket::claim::Outcome;
+    use crate::cosocket::transport::Transport;
+    use crate::os::unix::net::UnixStream;
+
+    fn connection() -> Connection {
+        Connection::new(Transport::Unix(UnixStream::pair().unwrap().0), None)
+    }
+
+    fn kind<T>(result: Result<T, Error>) -> ErrorKind {
+        result.err().expect("it must be refused").kind()
+    }
+
+    // CON-4, section 2 item 124
+    #[test]
+    fn while_there_is_no_socket_yet_others_find_it_closed() {
+        let state = State::default();
+        let connecting = state.claim_connect().unwrap();
+        assert_eq!(kind(state.claim::<ReadHalf>()), ErrorKind::Closed);
+        assert_eq!(kind(state.claim::<WriteHalf>()), ErrorKind::Closed);
+        assert_eq!(kind(state.try_close()), ErrorKind::Closed);
+        assert_eq!(kind(state.reuse_count()), ErrorKind::Closed);
+        assert_eq!(kind(state.take_whole(|_, _| Ok(()))), ErrorKind::Closed);
+        assert_eq!(kind(state.claim_connect()), ErrorKind::BusyConnecting);
+        connecting.note_socket();
+        assert_eq!(kind(state.claim::<ReadHalf>()), ErrorKind::BusyConnecting);
+        assert_eq!(kind(state.try_close()), ErrorKind::BusyConnecting);
+        assert_eq!(kind(state.take_whole(|_, _| Ok(()))), ErrorKind::BusyConnecting);
+        assert_eq!(state.reuse_count().unwrap(), 0);
+        connecting.opened(connection()).unwrap();
+        state.claim::<ReadHalf>().unwrap().finish(Outcome::Alive);
+    }
+
+    // DUP-4: closed, connecting, reading, writing
+    #[test]
+    fn who_is_refused_is_told_of_the_reader_first() {
+        let state = State::open(connection());
+        let reader = state.claim::<ReadHalf>().unwrap();
+        let writer = state.claim::<WriteHalf>().unwrap();
+        assert_eq!(kind(state.try_close()), ErrorKind::BusyReading);
+        assert_eq!(kind(state.claim_connect()), ErrorKind::BusyReading);
+        reader.finish(Outcome::Alive);
+        assert_eq!(kind(state.try_close()), ErrorKind::BusyWriting);
+        assert_eq!(kind(state.claim_whole()), ErrorKind::BusyWriting);
+        writer.finish(Outcome::Dead);
+        assert_eq!(kind(state.claim_whole()), ErrorKind::Closed);
+        state.try_close().unwrap();
+    }
+
+    // TLS-2: a handshake that fails leaves nothing
+    #[test]
+    fn a_handshake_has_the_connection_to_itself() {
+        let state = State::open(connection());
+        let (connecting, connection) = state.claim_whole().unwrap();
+        assert_eq!(kind(state.claim::<WriteHalf>()), ErrorKind::BusyConnecting);
+        connecting.opened(connection).unwrap();
+        let (connecting, connection) = state.claim_whole().unwrap();
+        drop((connecting, connection));
+        assert_eq!(kind(state.claim::<WriteHalf>()), ErrorKind::Closed);
+    }
+
+    // DUP-5: what comes after a close is the next connection's
+    #[test]
+    fn who_returns_after_a_close_does_not_touch_the_next_connection() {
+        let state = State::open(connection());
+        let reader = state.claim::<ReadHalf>().unwrap();
+        state.close().unwrap();
+        state.claim_connect().unwrap().opened(connection()).unwrap();
+        assert!(!reader.finish(Outcome::Dead));
+        state.claim::<ReadHalf>().unwrap().finish(Outcome::Alive);
+        let connecting = State::default();
+        let first = connecting.claim_connect().unwrap();
+        connecting.close().unwrap();
+        let second = connecting.claim_connect().unwrap();
+        assert_eq!(kind(first.opened(connection())), ErrorKind::Cancelled);
+        second.opened(connection()).unwrap();
     }
 }

@@ -84,6 +84,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::ptr;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::clock::Nanos;
 
@@ -142,7 +143,9 @@ pub(crate) struct Completion {
 pub(crate) struct OpSlot {
     pub(crate) result: Cell<i32>,
     pub(crate) flags: Cell<u32>,
-    pub(crate) generation: Cell<u16>,
+    /// Only the owner writes it. Atomic, at the cost of a plain load and store, because the block
+    /// may have a new owner when the first one's ring looks at it for a late answer.
+    generation: AtomicU16,
     pub(crate) state: Cell<OpState>,
     /// Which of the two it is embedded in.
     pub(crate) is_of_arm: bool,
@@ -164,12 +167,23 @@ impl OpSlot {
         OpSlot {
             result: Cell::new(0),
             flags: Cell::new(0),
-            generation: Cell::new(0),
+            generation: AtomicU16::new(0),
             state: Cell::new(OpState::Idle),
             is_of_arm,
             next: Cell::new(ptr::null()),
             previous: Cell::new(ptr::null()),
         }
+    }
+
+    /// Of the operation that is in flight, or of the next one.
+    pub(crate) fn generation(&self) -> u16 {
+        // Relaxed: a worker whose ring had an operation of this slot has counted it up itself, so
+        // it never sees the old number again, whoever counts on.
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_generation(&self, generation: u16) {
+        self.generation.store(generation, Ordering::Relaxed);
     }
 
     /// Whether the kernel may still touch what the operation points to.

@@ -95,8 +95,9 @@ impl Op {
     }
 
     /// Makes the system call once. Unless it `may_block`, it answers `WouldBlock` in place of
-    /// waiting, whatever mode the descriptor is in (or, where [`Op::needs_mode`] says so, an error). One that may block and is interrupted by a
-    /// signal says so: whoever waits knows for how long.
+    /// waiting, whatever mode the descriptor is in (or, where [`Op::needs_mode`] says so, an
+    /// error). One that may block and is interrupted by a signal says so: whoever waits knows for
+    /// how long.
     ///
     /// # Safety
     ///

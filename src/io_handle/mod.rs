@@ -281,7 +281,7 @@ impl IoHandle {
         let Some(worker) = current::worker() else {
             return self.block_on(direction, attempt);
         };
-        begin(worker)?;
+        let nonblocking = self.begin(worker)?;
         let timeout = self.timeout(direction);
         let call = Call::new(worker, direction, timeout);
         loop {
@@ -290,8 +290,8 @@ impl IoHandle {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }
-            if self.mode.is_nonblocking(self.fd.as_fd()) {
-                return Err(io::ErrorKind::WouldBlock.into());
+            if nonblocking {
+                return Err(refused(worker));
             }
             self.wait_for(&call, libc::POLLIN)?;
         }
@@ -327,7 +327,7 @@ impl IoHandle {
             };
             return self.block_on(direction, attempt).map(|moved| moved as usize);
         };
-        begin(worker)?;
+        let nonblocking = self.begin(worker)?;
         if len == 0 {
             // A stream takes nothing at any time, full or not; a datagram may have to wait.
             // SAFETY: the caller's pointers.
@@ -337,7 +337,6 @@ impl IoHandle {
             }
         }
         let fd = self.fd.as_fd();
-        let nonblocking = self.mode.is_nonblocking(fd);
         let unwinding = !nonblocking && worker.is_unwinding();
         if unwinding || nonblocking {
             // SAFETY: the caller's pointers.
@@ -370,6 +369,7 @@ impl IoHandle {
             Err(error) if is_unwinding && error.kind() == io::ErrorKind::WouldBlock => {
                 Err(unwinding())
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(refused(worker)),
             result => result,
         }
     }
@@ -386,6 +386,19 @@ impl IoHandle {
         };
         // SAFETY: the caller's pointers.
         unsafe { self.attempt(op) }.map(|moved| moved as usize)
+    }
+
+    /// Every call of a coroutine begins so; whether it is one in non-blocking mode, which is never
+    /// suspended before its attempt.
+    fn begin(&self, worker: &Worker) -> io::Result<bool> {
+        let nonblocking = self.mode.is_nonblocking(self.fd.as_fd());
+        if !nonblocking {
+            begin(worker)?;
+        } else if wait::is_io_cut(worker) {
+            worker.charge_refusal();
+            return Err(ended(Signal::Cancelled));
+        }
+        Ok(nonblocking)
     }
 
     fn half(&self, direction: Direction) -> &Half {
@@ -467,8 +480,8 @@ impl AsFd for IoHandle {
     }
 }
 
-/// Every call begins so: after a run of calls that did not wait, others get their turn first; and
-/// a pending cancel, or a limit that has passed, ends it.
+/// Every call that may wait begins so: after a run of calls that did not, others get their turn
+/// first; and a pending cancel, or a limit that has passed, ends it.
 fn begin(worker: &Worker) -> io::Result<()> {
     worker.charge();
     if wait::is_io_cut(worker) {
@@ -555,6 +568,13 @@ pub(crate) fn ended(signal: Signal) -> io::Error {
 
 pub(crate) fn unwinding() -> io::Error {
     io::Error::other("coroutine is unwinding: an I/O call made by a destructor would have to wait")
+}
+
+/// The answer to a call in non-blocking mode that would have to wait.
+#[cold]
+fn refused(worker: &Worker) -> io::Error {
+    worker.charge_refusal();
+    io::ErrorKind::WouldBlock.into()
 }
 
 /// What one call may move: of more buffers than the kernel takes at once, the rest is for later

@@ -21,7 +21,7 @@ use std::time::Duration;
 use socket2::{SockAddr, SockRef};
 
 use super::bounds::{Bounds, WasCut};
-use super::{Call, Direction, IoHandle, Stop, begin, blocking, ended, unwinding};
+use super::{Call, Direction, IoHandle, Stop, blocking, ended, refused, unwinding};
 use crate::clock::{self, Nanos};
 use crate::wait::{self, Kind, Reason, Signal};
 use crate::{current, limit};
@@ -48,8 +48,7 @@ impl IoHandle {
                 (limit, _) => self.attempt_until(limit, direction, bounds, attempt),
             };
         };
-        begin(worker)?;
-        let nonblocking = self.mode.is_nonblocking(self.fd.as_fd());
+        let nonblocking = self.begin(worker)?;
         let call = match bounds {
             None => Call::new(worker, direction, self.timeout(direction)),
             Some(bounds) => Call::bounded(worker, direction, bounds),
@@ -64,7 +63,7 @@ impl IoHandle {
                 result => return result,
             }
             if nonblocking {
-                return Err(io::ErrorKind::WouldBlock.into());
+                return Err(refused(worker));
             }
             if worker.is_unwinding() {
                 return Err(unwinding());

@@ -75,7 +75,7 @@ impl Uring {
         };
         slot.result.set(result);
         slot.flags.set(flags);
-        slot.generation.set(slot.generation.get().wrapping_add(1));
+        slot.set_generation(slot.generation().wrapping_add(1));
         slot.state.set(state);
         self.in_flight.set(self.in_flight.get() - 1);
         self.completed.set(self.completed.get() + 1);

@@ -27,7 +27,7 @@ const ADDRESS_MASK: u64 = ((1 << ADDRESS_BITS) - 1) & !0b111;
 pub(super) fn of(slot: &OpSlot) -> u64 {
     let address = ptr::from_ref(slot).expose_provenance() as u64;
     debug_assert_eq!(address & !ADDRESS_MASK, 0, "slot address out of range");
-    address | u64::from(slot.generation.get()) << ADDRESS_BITS | TAG_OPERATION
+    address | u64::from(slot.generation()) << ADDRESS_BITS | TAG_OPERATION
 }
 
 /// The slot that `of` named.

@@ -154,13 +154,13 @@ fn generations_wrap_around() {
     let bench = Bench::open(64);
     let (near, _far) = unix_pair();
     let slot = slot();
-    slot.generation.set(u16::MAX - 1);
+    slot.set_generation(u16::MAX - 1);
     for _ in 0..4 {
         let (fd, events) = (near.as_raw_fd(), libc::POLLOUT);
         bench.restart(slot, Op::Poll { fd, events });
         assert_eq!(bench.finish(slot).result, i32::from(libc::POLLOUT));
     }
-    assert_eq!(slot.generation.get(), 2);
+    assert_eq!(slot.generation(), 2);
 }
 
 /// Bytes arrive from another thread while their receives are cancelled: each byte is either

@@ -1,0 +1,68 @@
+//! A place for one waiter.
+
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use super::{Reason, Signal, Waiter};
+use crate::clock::Nanos;
+
+/// A place for one waiter at a time: a join, the end of a scope, a blocking job.
+pub(crate) struct WaitSlot {
+    waiter: AtomicPtr<Waiter>,
+}
+
+impl WaitSlot {
+    pub(crate) const fn new() -> WaitSlot {
+        WaitSlot { waiter: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// Waits until `done` holds; false when the wait was cancelled before that.
+    ///
+    /// # Panics
+    ///
+    /// When somebody waits here already.
+    pub(crate) fn wait(&self, done: impl Fn() -> bool, reason: Reason, shielded: bool) -> bool {
+        self.wait_until(done, reason, None, shielded)
+    }
+
+    /// [`WaitSlot::wait`] up to `deadline`; false when that came first, too.
+    pub(crate) fn wait_until(
+        &self,
+        done: impl Fn() -> bool,
+        reason: Reason,
+        deadline: Option<Nanos>,
+        shielded: bool,
+    ) -> bool {
+        while !done() {
+            let waiter = Waiter::new();
+            let mine = (&raw const waiter).cast_mut();
+            let old = self.waiter.swap(mine, Ordering::AcqRel);
+            assert!(old.is_null(), "two waiters in a slot made for one");
+            let mut signal = Signal::Wake;
+            // Published, so a completion from here on wakes us; one before is seen here.
+            while !done() && !waiter.is_woken() && signal == Signal::Wake {
+                signal = waiter.wait(reason, deadline, shielded);
+            }
+            if self
+                .waiter
+                .compare_exchange(mine, ptr::null_mut(), Ordering::AcqRel, Ordering::Acquire)
+                .is_err()
+            {
+                waiter.settle();
+            }
+            if signal != Signal::Wake {
+                return done();
+            }
+        }
+        true
+    }
+
+    /// Wakes the waiter, if there is one. Call it after `done` has become true.
+    pub(crate) fn wake(&self) {
+        let waiter = self.waiter.swap(ptr::null_mut(), Ordering::AcqRel);
+        if !waiter.is_null() {
+            // SAFETY: the swap made us the one who wakes it.
+            unsafe { Waiter::wake(waiter) };
+        }
+    }
+}
