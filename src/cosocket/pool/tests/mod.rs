@@ -1,11 +1,11 @@
 //! The pool without sockets: what is kept in it is a number.
 
 mod model;
+mod noise;
 mod threads;
 
 use std::cell::Cell;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,7 +46,6 @@ struct World {
     dead: Mutex<Vec<u32>>,
     closed: Mutex<Vec<u32>>,
     evicted: Mutex<Vec<(u32, Eviction)>>,
-    is_noisy: AtomicBool,
 }
 
 impl World {

@@ -1,6 +1,6 @@
 //! The pool under threads that really run at the same time, and callers who wait.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use super::model::adds_up;
