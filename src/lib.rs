@@ -183,7 +183,7 @@ use std::fmt;
 pub use blocking::unblock;
 pub use cosocket::{
     Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, LINE_LIMIT, Number, OptionName,
-    PEEK_LIMIT, Parts, Pieces, QueueEvent, QueuedWriter, SocketOption, Stream, Target, Text,
+    PEEK_LIMIT, Parts, Pieces, Proxy, QueueEvent, QueuedWriter, SocketOption, Stream, Target, Text,
     TimeoutMode, Until, Watermarks, connect, framing,
 };
 pub use cosocket::{Evicted, Eviction, Pool, PoolMetrics, PoolOptions, pool_totals, pools};

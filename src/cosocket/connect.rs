@@ -146,7 +146,9 @@ impl Cosocket {
                     ticket.set_connected();
                 }
                 let mut connection = Connection::new(transport, Some(address));
-                connection.details.member = Member::new(Some(Arc::new(key)));
+                // One that was made while another changed the settings is nobody else's.
+                let key = (key.local == self.local()).then(|| Arc::new(key));
+                connection.details.member = Member::new(key);
                 connection
             }
         };
@@ -161,6 +163,17 @@ impl Cosocket {
     }
 
     fn make_transport(
+        &self,
+        address: &Address,
+        connecting: &Connecting<'_>,
+    ) -> Result<Transport, Error> {
+        match self.local().proxy {
+            Some(proxy) => self.connect_through(&proxy, address, connecting),
+            None => self.connect_directly(address, connecting),
+        }
+    }
+
+    pub(super) fn connect_directly(
         &self,
         address: &Address,
         connecting: &Connecting<'_>,
@@ -183,7 +196,7 @@ impl Cosocket {
     }
 
     /// The connect timeout, from now on, for all attempts together.
-    fn connect_bounds<'a>(&self, connecting: &'a Connecting<'_>) -> Bounds<'a> {
+    pub(super) fn connect_bounds<'a>(&self, connecting: &'a Connecting<'_>) -> Bounds<'a> {
         let deadline = self.timeouts.of(Phase::Connect).map(clock::after);
         Bounds { timeout: None, deadline, cut: connecting.cut() }
     }

@@ -13,7 +13,7 @@ pub(crate) struct Key {
     /// The name given, or `host:port`, or `unix:path`, as the caller wrote it: nothing is looked
     /// up, so `localhost` and `127.0.0.1` differ.
     pub(crate) name: Box<str>,
-    /// What it is bound to.
+    /// What it is bound to, and what proxy it went through.
     pub(crate) local: Local,
     pub(crate) tls: Option<TlsKey>,
 }
