@@ -204,6 +204,10 @@ fn park(
     let ticket = connection.details.ticket.take();
     let Some(key) = key_as_parked(&connection.details) else { return };
     let its = ticket.as_ref().map(|ticket| ticket.stock().pools());
+    if its.is_some_and(|pools| pools.is_inherited()) {
+        // The parent has it, too: nobody may take it for its own.
+        return;
+    }
     let pools = match its.filter(|pools| !pools.is_closed()) {
         Some(pools) => Arc::clone(pools),
         None => match runtime::here() {

@@ -19,7 +19,7 @@ use super::{Eviction, Pooled};
 use crate::current;
 use crate::io_handle::bounds::Bounds;
 use crate::shared::{Options, Shared};
-use crate::thread;
+use crate::{registry, thread};
 
 /// All pools of one runtime.
 pub(crate) struct Pools<C: Pooled> {
@@ -33,6 +33,8 @@ pub(crate) struct Pools<C: Pooled> {
     watch: Watch<C>,
     /// None in tests.
     runtime: OnceLock<Weak<Shared>>,
+    /// Of its first worker.
+    mailbox: OnceLock<usize>,
 }
 
 type Stocks<C> = HashMap<Key, Arc<Stock<C>>>;
@@ -51,12 +53,19 @@ impl<C: Pooled> Pools<C> {
             is_closed: AtomicBool::new(false),
             watch: Watch::new(),
             runtime: OnceLock::new(),
+            mailbox: OnceLock::new(),
         })
     }
 
     /// Says whose they are.
     pub(crate) fn belong_to(&self, runtime: &Arc<Shared>) {
         let _ = self.runtime.set(Arc::downgrade(runtime));
+        let _ = self.mailbox.set(runtime.seats[0].mailbox.index());
+    }
+
+    /// Whether this is a forked child's copy of its parent's, whose locks may be held for ever.
+    pub(super) fn is_inherited(&self) -> bool {
+        self.mailbox.get().is_some_and(|&mailbox| registry::is_inherited(mailbox))
     }
 
     pub(super) fn shards(&self) -> usize {

@@ -78,6 +78,9 @@ impl<C: Pooled> Ticket<C> {
 impl<C: Pooled> Drop for Ticket<C> {
     fn drop(&mut self) {
         let Some(stock) = self.stock.take() else { return };
+        if stock.pools().is_inherited() {
+            return;
+        }
         let counters = stock.counters();
         match self.stage {
             Stage::Connecting => {
