@@ -43,6 +43,7 @@ mod stock;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod upkeep;
 mod user_data;
 mod watch;
 
