@@ -199,6 +199,7 @@ pub use cosocket::{
     Number, OptionName, PEEK_LIMIT, Parts, Pieces, Proxy, QueueEvent, QueuedWriter, SocketOption,
     Stream, Target, Text, TimeoutMode, UdpCosocket, Until, Watermarks, connect, framing,
 };
+pub use cosocket::{Evicted, Eviction, Pool, PoolMetrics, PoolOptions, pool_totals, pools};
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
 pub use runtime::{Builder, Runtime, run};

@@ -197,6 +197,7 @@ impl Builder {
         let mut shared = Shared::new(seats, stacks, self.measure_stacks, silence);
         shared.names = self.names;
         let shared = Arc::new(shared);
+        shared.pools.belong_to(&shared);
         // Dropped on an early return, which stops the workers that did start.
         let mut runtime = Runtime { shared, threads: Vec::new(), drivers: Vec::new() };
         for index in 0..workers {
@@ -438,10 +439,11 @@ where
     runtime.unwrap_or_else(|error| panic!("cosocket: cannot start a runtime: {error}")).run(f)
 }
 
+static GLOBAL: OnceLock<Result<Runtime, String>> = OnceLock::new();
+static PROCESS: OnceLock<u32> = OnceLock::new();
+
 /// The runtime for spawns from the calling thread: its own in a coroutine, else the global one.
 pub(crate) fn here() -> io::Result<Arc<Shared>> {
-    static GLOBAL: OnceLock<Result<Runtime, String>> = OnceLock::new();
-    static PROCESS: OnceLock<u32> = OnceLock::new();
     if let Some(worker) = current::worker() {
         return Ok(Arc::clone(&worker.runtime));
     }
@@ -455,6 +457,14 @@ pub(crate) fn here() -> io::Result<Arc<Shared>> {
         Ok(runtime) => Ok(Arc::clone(&runtime.shared)),
         Err(error) => Err(io::Error::other(format!("the global runtime did not start: {error}"))),
     }
+}
+
+/// As [`here`], without starting the global one.
+pub(crate) fn here_if_started() -> Option<Arc<Shared>> {
+    if current::worker().is_none() && GLOBAL.get().is_none() {
+        return None;
+    }
+    here().ok()
 }
 
 fn workers_from_environment() -> io::Result<usize> {

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::address::{Address, Target};
 use super::connection::Connection;
 use super::local::Local;
+use super::pool::{self, Found, Member, Origin};
 use super::report::What;
 use super::state::Connecting;
 use super::timeouts::Phase;
@@ -28,6 +30,16 @@ pub struct ConnectOptions {
     pub pool_size: Option<usize>,
     /// How many more may wait for a place in the pool.
     pub backlog: Option<usize>,
+    /// Of the pool's connections, one that is encrypted, and whose certificate was checked against
+    /// this name. Without it, one that is not encrypted.
+    pub tls_name: Option<String>,
+}
+
+/// What the pool's user made of a connection.
+enum Hooked {
+    Fine,
+    ReuseRefused,
+    CreateFailed(io::Error),
 }
 
 /// A new socket, connected with the default timeout: [`Cosocket::new`] and
@@ -79,16 +91,78 @@ impl Cosocket {
     /// # Errors
     ///
     /// As [`connect`](Cosocket::connect).
-    pub fn connect_with(&self, target: impl Target, _: &ConnectOptions) -> Result<(), Error> {
+    pub fn connect_with(&self, target: impl Target, options: &ConnectOptions) -> Result<(), Error> {
+        self.connect_from(|| Origin::Here, &target, options)
+    }
+
+    /// [`connect_with`](Cosocket::connect_with), with a place from elsewhere. A connection out of
+    /// a pool that its hook refuses is closed, and the next one is looked for.
+    pub(super) fn connect_from<'a>(
+        &self,
+        mut origin: impl FnMut() -> Origin<'a>,
+        target: &impl Target,
+        options: &ConnectOptions,
+    ) -> Result<(), Error> {
+        loop {
+            match self.connect_once(origin(), target, options)? {
+                Hooked::Fine => return Ok(()),
+                Hooked::ReuseRefused => drop(self.close()),
+                Hooked::CreateFailed(error) => {
+                    let _ = self.close();
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    fn connect_once(
+        &self,
+        origin: Origin<'_>,
+        target: &impl Target,
+        options: &ConnectOptions,
+    ) -> Result<Hooked, Error> {
         io_handle::begin_call()?;
         let address = target.to_address()?;
         let began = self.begin_report();
         let connecting = self.state.claim_connect()?;
-        let transport = self.make_transport(&address, &connecting).inspect_err(|error| {
-            let upstream = began.map(|_| address.to_string());
-            self.report(What::Connect, began, upstream.as_deref(), error);
-        })?;
-        connecting.opened(Connection::new(transport, Some(address)))
+        let key = pool::key_of(&address, self.local(), options);
+        // A wait for a place has the whole of the timeout, and the connect has it again.
+        let timeout = self.timeouts.of(Phase::Connect);
+        let bounds = Bounds { timeout, deadline: None, cut: connecting.cut() };
+        let failed = |what| {
+            let address = &address;
+            move |error: &Error| {
+                let upstream = began.map(|_| address.to_string());
+                self.report(what, began, upstream.as_deref(), error);
+            }
+        };
+        let found = pool::find(origin, &key, options, &bounds).inspect_err(failed(What::Queue))?;
+        let Found { connection, mut ticket } = found;
+        let is_reused = connection.is_some();
+        let mut connection = match connection {
+            Some(connection) => connection,
+            None => {
+                let transport = self
+                    .make_transport(&address, &connecting)
+                    .inspect_err(failed(What::Connect))?;
+                if let Some(ticket) = &mut ticket {
+                    ticket.set_connected();
+                }
+                let mut connection = Connection::new(transport, Some(address));
+                // One that was made while another changed the settings is nobody else's.
+                let key = (key.local == self.local()).then(|| Arc::new(key));
+                connection.details.member = Member::new(key);
+                connection
+            }
+        };
+        let call_hooks = ticket.as_ref().map(|ticket| ticket.call_hooks());
+        connection.details.ticket = ticket;
+        connecting.opened(connection)?;
+        Ok(match call_hooks.map_or(Ok(()), |call| call(self, is_reused)) {
+            Ok(()) => Hooked::Fine,
+            Err(_) if is_reused => Hooked::ReuseRefused,
+            Err(error) => Hooked::CreateFailed(error),
+        })
     }
 
     fn make_transport(

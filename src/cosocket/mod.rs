@@ -24,6 +24,7 @@ mod names;
 mod options;
 mod output;
 mod parts;
+pub(crate) mod pool;
 mod proxy;
 mod queued_writer;
 pub(crate) mod receive;
@@ -45,11 +46,14 @@ pub use self::fragments::{Fragments, Number, Pieces, Text};
 pub use self::names::Names;
 pub use self::options::{OptionName, SocketOption};
 pub use self::parts::{Parts, Stream};
+pub use self::pool::{Evicted, Eviction, Pool, PoolMetrics, PoolOptions, pool_totals, pools};
 pub use self::proxy::Proxy;
 pub use self::queued_writer::{QueueEvent, QueuedWriter, Watermarks};
 pub use self::receive::{LINE_LIMIT, PEEK_LIMIT, Until};
 pub use self::timeouts::TimeoutMode;
 pub use self::udp::{Datagram, UdpCosocket};
+
+pub(crate) use self::connection::Connection;
 
 use self::local::Local;
 use self::state::State;

@@ -10,6 +10,7 @@
 //! 8. [Internals](_08_internals)
 //! 9. [Porting from tokio](_09_porting_from_tokio)
 //! 10. [Coming from OpenResty](_10_coming_from_openresty)
+//! 11. [Keepalive pools](_11_connection_pool)
 //! 12. [Names](_12_names)
 //! 13. [Servers](_13_servers)
 //! 14. [Coming from Swoole and from libuv](_14_coming_from_swoole_and_libuv)
@@ -43,6 +44,9 @@ pub mod _09_porting_from_tokio {}
 
 #[doc = include_str!("10_coming_from_openresty.md")]
 pub mod _10_coming_from_openresty {}
+
+#[doc = include_str!("11_connection_pool.md")]
+pub mod _11_connection_pool {}
 
 #[doc = include_str!("12_names.md")]
 pub mod _12_names {}

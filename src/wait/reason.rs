@@ -31,6 +31,7 @@ pub(crate) enum Kind {
     /// A blocking job that stands for a call of ours, which can fail.
     Call,
     LookUp,
+    Place,
     Shutdown,
 }
 
@@ -50,6 +51,7 @@ impl Reason {
     pub(crate) const CHANNEL: Reason = Reason::new(Kind::Channel);
     pub(crate) const SELECT: Reason = Reason::new(Kind::Select);
     pub(crate) const LOOK_UP: Reason = Reason::new(Kind::LookUp);
+    pub(crate) const PLACE: Reason = Reason::new(Kind::Place);
     pub(crate) const SHUTDOWN: Reason = Reason::new(Kind::Shutdown);
 
     pub(crate) const fn new(kind: Kind) -> Reason {
@@ -64,7 +66,7 @@ impl Reason {
     pub(crate) fn is_io(self) -> bool {
         let Reason { kind, .. } = self;
         matches!(kind, Kind::Read | Kind::Write | Kind::Ready | Kind::Turn)
-            || matches!(kind, Kind::Call | Kind::LookUp)
+            || matches!(kind, Kind::Call | Kind::LookUp | Kind::Place)
     }
 
     /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
@@ -109,6 +111,7 @@ impl std::fmt::Display for Reason {
             Kind::Blocking => "a blocking job",
             Kind::Call => "a blocking call",
             Kind::LookUp => "a name look-up",
+            Kind::Place => "a place in a pool",
             Kind::Shutdown => "the end of a runtime",
         };
         if self.fd >= 0 { write!(f, "{what} fd={}", self.fd) } else { f.write_str(what) }
