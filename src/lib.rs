@@ -77,6 +77,7 @@
 //! None is on by default.
 //!
 //! * `futures`: `futures::block_on`, and sockets for async crates.
+//! * `dns`: a resolver of our own, which cosockets then use: [`guide::_12_names`].
 //! * `log`: [`Cosocket::set_log_errors`](Cosocket), errors of sockets in the log of the crate `log`.
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
@@ -163,6 +164,9 @@ mod wait;
 #[allow(unsafe_code)]
 mod worker;
 
+#[cfg(feature = "dns")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dns")))]
+pub mod dns;
 #[cfg(feature = "futures")]
 #[cfg_attr(docsrs, doc(cfg(feature = "futures")))]
 #[allow(unsafe_code)]
@@ -188,9 +192,9 @@ use std::fmt;
 
 pub use blocking::unblock;
 pub use cosocket::{
-    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, LINE_LIMIT, Number, OptionName,
-    PEEK_LIMIT, Parts, Pieces, Proxy, QueueEvent, QueuedWriter, SocketOption, Stream, Target, Text,
-    TimeoutMode, Until, Watermarks, connect, framing,
+    Address, ConnectOptions, Cosocket, Datagram, Error, ErrorKind, Fragments, LINE_LIMIT, Names,
+    Number, OptionName, PEEK_LIMIT, Parts, Pieces, Proxy, QueueEvent, QueuedWriter, SocketOption,
+    Stream, Target, Text, TimeoutMode, UdpCosocket, Until, Watermarks, connect, framing,
 };
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
@@ -222,6 +226,13 @@ struct Readme;
 pub mod internals {
     pub use crate::blocking::{Counts, counts};
     pub use crate::timer::{Timer, Wheel};
+    #[cfg(feature = "dns")]
+    pub mod dns {
+        /// Reads `data` as an answer of a name server.
+        pub fn fuzz(data: &[u8]) {
+            crate::dns::fuzz(data);
+        }
+    }
     pub mod receive {
         //! What a cosocket receives with, over any source of bytes.
         pub use crate::cosocket::receive::*;

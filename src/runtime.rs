@@ -7,6 +7,7 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle as ThreadHandle;
 
+use crate::cosocket::Names;
 use crate::deadlock::Silence;
 use crate::driver::{Choice, Driver};
 use crate::mailbox::CANCELLED;
@@ -73,6 +74,7 @@ pub struct Builder {
     ring_entries: u32,
     abort_on_deadlock: bool,
     measure_stacks: bool,
+    names: Option<Names>,
 }
 
 impl Default for Builder {
@@ -91,6 +93,7 @@ impl Builder {
             ring_entries: DEFAULT_RING_ENTRIES,
             abort_on_deadlock: false,
             measure_stacks: false,
+            names: None,
         }
     }
 
@@ -150,6 +153,13 @@ impl Builder {
         self
     }
 
+    /// Who looks names up for the cosockets of this runtime that do not say so themselves:
+    /// [`Names::default`], by default.
+    pub fn names(mut self, names: Names) -> Builder {
+        self.names = Some(names);
+        self
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
@@ -184,7 +194,9 @@ impl Builder {
         let seats = (0..workers).map(|_| Seat::new()).collect::<io::Result<_>>()?;
         let stacks = StackPool::new(self.stack_size)?;
         let silence = Silence::new(self.abort_on_deadlock);
-        let shared = Arc::new(Shared::new(seats, stacks, self.measure_stacks, silence));
+        let mut shared = Shared::new(seats, stacks, self.measure_stacks, silence);
+        shared.names = self.names;
+        let shared = Arc::new(shared);
         // Dropped on an early return, which stops the workers that did start.
         let mut runtime = Runtime { shared, threads: Vec::new(), drivers: Vec::new() };
         for index in 0..workers {

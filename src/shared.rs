@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::census::{self, Census};
 use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned};
+use crate::cosocket::Names;
 use crate::deadlock::Silence;
 use crate::mailbox::Mailbox;
 use crate::metrics::Counters;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) roll_call: RollCall,
     pub(crate) silence: Silence,
     pub(crate) measures_stacks: bool,
+    /// Who looks names up, if the runtime was told.
+    pub(crate) names: Option<Names>,
 }
 
 /// What others may know of a worker.
@@ -77,6 +80,7 @@ impl Shared {
             roll_call: RollCall::new(),
             silence,
             measures_stacks,
+            names: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::address::{Address, Target};
 use super::connection::Connection;
@@ -14,8 +14,9 @@ use super::timeouts::Phase;
 use super::transport::Transport;
 use super::{Cosocket, Error, ErrorKind};
 use crate::clock;
-use crate::io_handle::{self, AsIoHandle, bounds::Bounds};
-use crate::net::{TcpStream, ToSocketAddrs};
+use crate::io_handle::{self, bounds::Bounds};
+use crate::net::connecting::Connecting as Attempt;
+use crate::net::race;
 use crate::os::unix::net::UnixStream;
 
 /// How a connection is made, and what pool it belongs to.
@@ -54,7 +55,9 @@ impl Cosocket {
     /// Connects: to an IP address, to a name, or to `unix:path` (see [`Target`]). A connection that
     /// the socket had before is closed first.
     ///
-    /// All addresses of a name are tried, in turn. The connect timeout bounds the making of the
+    /// All addresses of a name are tried, in a race (see
+    /// [`TcpBuilder::connect_any`](crate::net::TcpBuilder::connect_any)). [`Names`](super::Names)
+    /// says who looks the name up. The connect timeout bounds the making of the
     /// connection, of all attempts together; the look-up of a name comes before that.
     ///
     /// # Errors
@@ -107,7 +110,7 @@ impl Cosocket {
         match address {
             Address::Ip(address) => self.connect_tcp(&[*address], connecting),
             Address::Host(host, port) => {
-                let addresses = look_up(host, *port)?;
+                let addresses = self.names.names().look_up(host, *port)?;
                 if connecting.cut().is_set() {
                     return Err(ErrorKind::Cancelled.into());
                 }
@@ -127,66 +130,32 @@ impl Cosocket {
         Bounds { timeout: None, deadline, cut: connecting.cut() }
     }
 
+    /// To all of them in a race.
     fn connect_tcp(
         &self,
         addresses: &[SocketAddr],
         connecting: &Connecting<'_>,
     ) -> Result<Transport, Error> {
         let bounds = self.connect_bounds(connecting);
+        let (delay, cut) = (race::ATTEMPT_DELAY, Some(bounds.cut));
+        let rules = race::Rules { delay, deadline: bounds.deadline, cut };
         let local = self.local();
-        let mut last: Error = ErrorKind::Resolve.into();
-        for address in addresses {
-            match connect_one(address, &local, connecting, &bounds).map_err(Error::from) {
-                Ok(stream) => return Ok(Transport::Tcp(stream)),
-                Err(error) if error.kind() == ErrorKind::Io => last = error,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last)
-    }
-}
-
-/// THE place where a cosocket's names are looked up.
-fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
-    match (host, port).to_socket_addrs() {
-        Ok(addresses) => Ok(addresses.collect()),
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(error.into()),
-        Err(error) => {
-            let text = format!("{host} could not be resolved ({error})");
-            Err(Error::with_text(ErrorKind::Resolve, text).with_source(error))
-        }
+        let start = |address: &SocketAddr| start_one(address, &local, connecting);
+        Ok(Transport::Tcp(race::connect(addresses.to_vec(), &rules, start)?))
     }
 }
 
 /// One attempt. The connection has `TCP_NODELAY` set, as OpenResty's have.
-fn connect_one(
+fn start_one(
     address: &SocketAddr,
     local: &Local,
     connecting: &Connecting<'_>,
-    bounds: &Bounds<'_>,
-) -> io::Result<TcpStream> {
+) -> io::Result<Attempt> {
     let domain = Domain::for_address(*address);
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(domain, kind, Some(Protocol::TCP))?;
     connecting.note_socket();
     local.apply_to(&socket, domain)?;
     socket.set_tcp_nodelay(true)?;
-    let begun = socket.connect(&SockAddr::from(*address));
-    let stream = TcpStream::from_connecting(socket);
-    match begun {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
-            let ready = stream.as_io_handle().wait_ready_bounded(libc::POLLOUT, bounds)?;
-            if let Some(error) = stream.take_error()? {
-                return Err(error);
-            }
-            if ready & (libc::POLLERR | libc::POLLHUP) != 0 {
-                return Err(io::Error::other("the connection ended while it was made"));
-            }
-        }
-        Err(error) => return Err(error),
-    }
-    // We made the socket, so no other flag can be lost here.
-    SockRef::from(&stream).set_nonblocking(false)?;
-    Ok(stream)
+    Attempt::start(socket, address)
 }

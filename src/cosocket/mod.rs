@@ -20,6 +20,7 @@ pub mod framing;
 mod idle;
 mod input;
 mod local;
+mod names;
 mod options;
 mod output;
 mod parts;
@@ -32,6 +33,7 @@ mod send_file;
 mod state;
 mod timeouts;
 mod transport;
+mod udp;
 
 use std::fmt;
 use std::sync::Mutex;
@@ -40,12 +42,14 @@ pub use self::address::{Address, Target};
 pub use self::connect::{ConnectOptions, connect};
 pub use self::error::{Error, ErrorKind};
 pub use self::fragments::{Fragments, Number, Pieces, Text};
+pub use self::names::Names;
 pub use self::options::{OptionName, SocketOption};
 pub use self::parts::{Parts, Stream};
 pub use self::proxy::Proxy;
 pub use self::queued_writer::{QueueEvent, QueuedWriter, Watermarks};
 pub use self::receive::{LINE_LIMIT, PEEK_LIMIT, Until};
 pub use self::timeouts::TimeoutMode;
+pub use self::udp::{Datagram, UdpCosocket};
 
 use self::local::Local;
 use self::state::State;
@@ -103,6 +107,8 @@ pub struct Cosocket {
     timeouts: Timeouts,
     /// What connections are made from.
     local: Mutex<Local>,
+    /// Who looks names up for it.
+    names: names::Choice,
     #[cfg(feature = "log")]
     log_errors: std::sync::atomic::AtomicBool,
 }

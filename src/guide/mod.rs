@@ -10,6 +10,7 @@
 //! 8. [Internals](_08_internals)
 //! 9. [Porting from tokio](_09_porting_from_tokio)
 //! 10. [Coming from OpenResty](_10_coming_from_openresty)
+//! 12. [Names](_12_names)
 
 #[doc = include_str!("01_first_server.md")]
 pub mod _01_first_server {}
@@ -40,3 +41,6 @@ pub mod _09_porting_from_tokio {}
 
 #[doc = include_str!("10_coming_from_openresty.md")]
 pub mod _10_coming_from_openresty {}
+
+#[doc = include_str!("12_names.md")]
+pub mod _12_names {}

@@ -137,19 +137,11 @@ pub(super) fn poll_or_cut(
         if cut.is_set() {
             return Err(WasCut::error());
         }
-        let until = nearer(deadline, limit::of_thread(true));
         let bell_fd = bell.as_fd().as_raw_fd();
         let mut entries = [(fd, events), (bell_fd, libc::POLLIN)]
             .map(|(fd, events)| libc::pollfd { fd, events, revents: 0 });
-        match poll_once(&mut entries, until) {
-            Ok(true) => {}
-            Ok(false) => continue,
-            // It was for a look at the limits that it ended.
-            Err(error) if error.kind() == io::ErrorKind::TimedOut && until != deadline => {
-                begin()?;
-                continue;
-            }
-            Err(error) => return Err(error),
+        if !poll_or_look(&mut entries, deadline)? {
+            continue;
         }
         if entries[1].revents != 0 {
             bell.answer();
@@ -157,6 +149,21 @@ pub(super) fn poll_or_cut(
         if entries[0].revents != 0 {
             return Ok(entries[0].revents);
         }
+    }
+}
+
+/// Whether one of them is ready; false when it is time to look whether the wait was ended: by a
+/// limit, which this sees to, or by a cut. The error of the deadline has no source.
+pub(super) fn poll_or_look(
+    entries: &mut [libc::pollfd],
+    deadline: Option<Nanos>,
+) -> io::Result<bool> {
+    let until = nearer(deadline, limit::of_thread(true));
+    match poll_once(entries, until) {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut && until != deadline => {
+            begin().map(|()| false)
+        }
+        result => result,
     }
 }
 

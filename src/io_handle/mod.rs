@@ -25,6 +25,7 @@ pub(crate) mod blocking;
 pub(crate) mod bounds;
 pub(crate) mod claim;
 mod complete;
+pub(crate) mod datagram;
 mod message;
 mod mode;
 mod pauses;
@@ -32,6 +33,7 @@ mod plain;
 pub(crate) mod poll_arm;
 mod send_file;
 pub(crate) mod urgent;
+mod wait_any;
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -46,6 +48,7 @@ use std::time::Duration;
 use socket2::{Protocol, SockRef};
 
 pub(crate) use self::urgent::poll_by_ring;
+pub(crate) use self::wait_any::wait_any;
 pub(crate) use crate::driver::op::{Direction, Op};
 pub use message::Received;
 

@@ -98,6 +98,26 @@ impl WaitQueue {
         true
     }
 
+    /// As [`WaitQueue::wait_until`], for a call that can fail: what ends the wait from outside is an
+    /// error, or unwinds, as in any I/O.
+    #[cfg(feature = "dns")]
+    pub(crate) fn wait_for(&self, done: impl Fn() -> bool, reason: Reason) -> std::io::Result<()> {
+        while !done() {
+            let waiter = Waiter::new();
+            let mut queue = self.lock();
+            if done() {
+                break;
+            }
+            // SAFETY: as in `wait_until`.
+            unsafe { queue.push(&waiter) };
+            drop(queue);
+            if self.wait(&waiter, reason, None) != Signal::Wake && !done() {
+                return Err(super::cancelled());
+            }
+        }
+        Ok(())
+    }
+
     /// Wakes all who wait now.
     pub(crate) fn wake_all(&self) {
         let all = self.lock().take_all();
