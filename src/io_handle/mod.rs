@@ -309,7 +309,12 @@ impl IoHandle {
         let _held = half.claim.acquire(self.fd.as_raw_fd(), || call.deadline()).map_err(ended)?;
         match &call.worker.driver {
             Driver::Uring(ring) => {
-                poll_by_ring(call.worker, ring, self.fd.as_fd(), events, call.deadline())
+                let (worker, fd, deadline) = (call.worker, self.fd.as_fd(), call.deadline());
+                match call.cut() {
+                    None => poll_by_ring(worker, ring, fd, events, deadline),
+                    // Nobody asks for urgent data with bounds, so there is nothing to miss.
+                    cut => complete::poll_once_by_ring(worker, ring, fd, events, deadline, cut),
+                }
             }
             Driver::Epoll(epoll, _) => {
                 let op = Op::Poll { fd: self.fd.as_raw_fd(), events };

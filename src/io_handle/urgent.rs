@@ -43,12 +43,12 @@ pub(crate) fn poll_by_ring(
     deadline: Option<Nanos>,
 ) -> io::Result<i16> {
     if !is_missable(events) {
-        return poll_once_by_ring(worker, ring, fd, events, deadline);
+        return poll_once_by_ring(worker, ring, fd, events, deadline, None);
     }
     loop {
         let look_at = worker.after(LOOK_PERIOD);
         let until = deadline.map_or(look_at, |deadline| deadline.min(look_at));
-        match poll_once_by_ring(worker, ring, fd, events, Some(until)) {
+        match poll_once_by_ring(worker, ring, fd, events, Some(until), None) {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
             Err(error) => return Err(error),
             // Perhaps it was for the other data.
