@@ -75,6 +75,9 @@
 //! None is on by default.
 //!
 //! * `futures`: `futures::block_on`, and sockets for async crates.
+//! * `tls`: TLS for clients and servers, by rustls and ring, with the platform's roots.
+//!   `tls-aws-lc-rs` adds aws-lc's cryptography, `tls-webpki-roots` Mozilla's roots; each is then
+//!   an option.
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
 
@@ -172,6 +175,9 @@ pub mod sync;
 #[allow(unsafe_code)]
 pub mod thread;
 pub mod time;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub mod tls;
 
 use std::fmt;
 

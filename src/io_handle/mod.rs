@@ -199,7 +199,7 @@ impl IoHandle {
     }
 
     /// [`IoHandle::recv`] that never waits: `WouldBlock`, also while it is another's turn.
-    #[cfg(feature = "futures")]
+    #[cfg(any(feature = "futures", feature = "tls"))]
     pub(crate) fn try_recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let (fd, len) = (self.fd.as_raw_fd(), buffer.len());
         let op = Op::Recv { fd, buffer: buffer.as_mut_ptr(), len, flags: 0 };
@@ -208,7 +208,7 @@ impl IoHandle {
     }
 
     /// [`IoHandle::send`] that never waits.
-    #[cfg(feature = "futures")]
+    #[cfg(any(feature = "futures", feature = "tls"))]
     pub(crate) fn try_send(&self, buffer: &[u8]) -> io::Result<usize> {
         let op = Op::Send { fd: self.fd.as_raw_fd(), buffer: buffer.as_ptr(), len: buffer.len() };
         // SAFETY: as in `try_recv`.

@@ -1,0 +1,504 @@
+//! Both directions of a connection at once, around one state machine.
+//!
+//! ```text
+//!    reader                                                             writer
+//!      |  its turn                                                        |  its turn
+//!      v                    .----- lock, never across a wait -----.       v
+//!   transport --> received ---> incoming --> engine <-------------------- data
+//!      ^                    |                 |    |              |
+//!      | waits here         |     plaintext <-'    '-> outgoing   |
+//!      | without the lock   '---------|----------------|----------'
+//!      |                              v                v
+//!      '------------------------- the reader        sending --> transport
+//!                                                   (who flushes has it; waits here without the
+//!                                                    lock; what is left comes first next time)
+//! ```
+//!
+//! The engine is one state machine for both directions, so both use it under one short lock: to
+//! decrypt what has come, to encrypt what is to go. Nobody waits with it: the reader waits in the
+//! transport with a buffer of its own, the writer with what it took out of `outgoing`.
+//!
+//! * **Order.** Records leave in the order of their encryption. All ciphertext goes to the end of
+//!   `outgoing` under the lock that encrypted it, and only who has the writer's turn takes it out.
+//! * **The reader never waits for the writer.** Answers that the engine gives while it reads (an
+//!   alert, a refused renegotiation) join `outgoing` and are sent without waiting, if nobody has
+//!   the writer's turn; else by whoever has it, when it is done with its own. (To a KeyUpdate
+//!   the answer goes before the next data, as RFC 8446, 4.6.3 wants it.) So both ends may write
+//!   more than the connection holds, as long as both read.
+//! * **The writer waits for the transport**, so `outgoing` never holds more than one write and a
+//!   few alerts.
+//! * **Nothing is lost in the middle of a record.** A read that times out or unwinds has taken
+//!   nothing from the transport. A write whose data is encrypted has accepted it: if it cannot be
+//!   sent within the timeout, it is sent by the next call, and this one returns `Ok`.
+//! * **At rest** a connection has no buffers: the reader waits with a small one in its own frame.
+//!   Larger ones come from the thread's pool when bytes are there to fill them.
+
+use std::io;
+use std::mem;
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::buffer::{Buffer, RECORD, USUAL};
+use super::engine::{Engine, Pause, Plaintext};
+use super::error::{Error, ErrorKind};
+use super::transport::Transport;
+use crate::io_handle::claim::{Claim, Held};
+use crate::io_handle::{begin_call, ended};
+
+/// What one call encrypts at most: two records, so that the lock is not held for long.
+const WRITE: usize = 2 * RECORD;
+
+/// The buffer in which a reader waits. Short messages fit.
+const WAITING: usize = 1 << 10;
+
+pub(super) struct Duplex<S: Transport> {
+    transport: S,
+    reading: Claim,
+    writing: Claim,
+    state: Mutex<State>,
+    /// The reader has left something to be sent.
+    has_answers: AtomicBool,
+}
+
+struct State {
+    engine: Engine,
+    /// Received, and not yet decrypted.
+    incoming: Buffer,
+    /// Where the engine stopped in `incoming`.
+    pause: Pause,
+    /// More is likely to be in the transport.
+    more: bool,
+    /// Decrypted, and not yet read.
+    plaintext: Buffer,
+    outgoing: Buffer,
+    /// What a flush was left with.
+    sending: Buffer,
+    /// Of the whole connection.
+    failed: Option<Error>,
+    reads: Half,
+    writes: Half,
+}
+
+/// How far one direction is.
+enum Half {
+    Open,
+    /// By the end of the stream; or by ourselves.
+    Ended,
+    /// By an error of the transport, which stays.
+    Broken(io::ErrorKind, Option<i32>),
+}
+
+impl Half {
+    fn break_by(&mut self, error: &io::Error) {
+        if !is_passing(error) {
+            *self = Half::Broken(error.kind(), error.raw_os_error());
+        }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match *self {
+            Half::Broken(_, Some(code)) => Err(io::Error::from_raw_os_error(code)),
+            Half::Broken(kind, None) => Err(kind.into()),
+            Half::Open | Half::Ended => Ok(()),
+        }
+    }
+}
+
+/// Whether the same call may be made again.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
+}
+
+impl State {
+    /// What the engine must be shown when something is to be sent.
+    fn encrypt(&mut self, data: &[u8]) -> Result<(), Error> {
+        let mut none = Buffer::new();
+        let seen = if self.pause == Pause::Input { &mut self.incoming } else { &mut none };
+        let result = self.engine.encrypt(data, seen, &mut self.outgoing);
+        self.keep(result)
+    }
+
+    fn say_goodbye(&mut self) -> Result<(), Error> {
+        let mut none = Buffer::new();
+        let seen = if self.pause == Pause::Input { &mut self.incoming } else { &mut none };
+        let result = self.engine.say_goodbye(seen, &mut self.outgoing);
+        self.keep(result)
+    }
+
+    fn update_keys(&mut self) -> Result<(), Error> {
+        let mut none = Buffer::new();
+        let seen = if self.pause == Pause::Input { &mut self.incoming } else { &mut none };
+        let result = self.engine.update_keys(seen, &mut self.outgoing);
+        self.keep(result)
+    }
+
+    fn keep<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(error) = &result {
+            self.failed.get_or_insert_with(|| error.clone());
+        }
+        result
+    }
+
+    /// Moves plaintext to `target`; `None` when more must come from the transport.
+    fn take(&mut self, target: &mut [u8]) -> io::Result<Option<usize>> {
+        if !self.plaintext.is_empty() {
+            let count = self.plaintext.read(target);
+            if self.plaintext.is_empty() {
+                self.plaintext.rest();
+            }
+            return Ok(Some(count));
+        }
+        if let Some(error) = &self.failed {
+            return Err(error.to_io());
+        }
+        let count = self.decrypt(target);
+        match (count, &self.failed) {
+            (0, Some(error)) => return Err(error.to_io()),
+            (0, None) => {}
+            // Bytes first; the error is there for the next call.
+            _ => return Ok(Some(count)),
+        }
+        if self.engine.has_peer_closed() {
+            return Ok(Some(0));
+        }
+        self.reads.check()?;
+        match self.reads {
+            Half::Ended => Err(Error::truncated().to_io()),
+            _ => Ok(None),
+        }
+    }
+
+    fn decrypt(&mut self, target: &mut [u8]) -> usize {
+        let mut plaintext = Plaintext { target, count: 0, rest: &mut self.plaintext };
+        let result = self.engine.work(&mut self.incoming, &mut self.outgoing, &mut plaintext);
+        let count = plaintext.count;
+        match self.keep(result) {
+            Ok(pause) => self.pause = pause,
+            Err(_) => self.pause = Pause::Room,
+        }
+        if self.incoming.is_empty() {
+            self.pause = Pause::Input;
+        }
+        count
+    }
+}
+
+impl<S: Transport> Duplex<S> {
+    pub(super) fn new(transport: S, engine: Engine, received: &[u8]) -> Duplex<S> {
+        let mut incoming = Buffer::new();
+        incoming.extend(received);
+        let state = State {
+            engine,
+            incoming,
+            pause: Pause::Room,
+            more: false,
+            plaintext: Buffer::new(),
+            outgoing: Buffer::new(),
+            sending: Buffer::new(),
+            failed: None,
+            reads: Half::Open,
+            writes: Half::Open,
+        };
+        Duplex {
+            transport,
+            reading: Claim::new(),
+            writing: Claim::new(),
+            state: Mutex::new(state),
+            has_answers: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn transport(&self) -> &S {
+        &self.transport
+    }
+
+    /// Asks the engine, under the lock.
+    pub(super) fn ask<T>(&self, question: impl FnOnce(&Engine) -> T) -> T {
+        question(&self.lock().engine)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Should rustls panic, the connection is as it is; nothing here relies on more.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Both sides' handshake. Nobody else uses the connection yet.
+    pub(super) fn shake_hands(&self) -> io::Result<()> {
+        loop {
+            let is_over = {
+                let state = &mut *self.lock();
+                let count = state.decrypt(&mut []);
+                debug_assert_eq!(count, 0);
+                state.engine.collect_seen();
+                state.failed.is_some() || !state.engine.is_handshaking()
+            };
+            if let Some(error) = self.lock().failed.clone() {
+                // The peer learns what was wrong, if it can be told at once.
+                let _ = self.drain(Transport::try_write);
+                return Err(error.to_io());
+            }
+            self.drain(Transport::write)?;
+            if is_over {
+                return Ok(());
+            }
+            self.fill()?;
+            let state = self.lock();
+            if matches!(state.reads, Half::Ended) {
+                let text = "the peer closed the connection in the middle of it";
+                return Err(Error::new(ErrorKind::Closed, text).to_io());
+            }
+        }
+    }
+
+    pub(super) fn read(&self, target: &mut [u8]) -> io::Result<usize> {
+        begin_call()?;
+        if target.is_empty() {
+            return Ok(0);
+        }
+        let _turn = self.reading.acquire(-1, || None).map_err(ended)?;
+        loop {
+            let (taken, answers) = {
+                let mut state = self.lock();
+                let taken = state.take(target);
+                (taken, !state.outgoing.is_empty())
+            };
+            if answers {
+                self.send_answers();
+            }
+            match taken? {
+                Some(count) => return Ok(count),
+                None => self.fill()?,
+            }
+        }
+    }
+
+    /// [`Duplex::read`] that never waits: `WouldBlock`, also while another reads.
+    pub(super) fn try_read(&self, target: &mut [u8]) -> io::Result<usize> {
+        let turn = self.reading.try_acquire();
+        let _turn = turn.ok_or(io::ErrorKind::WouldBlock)?;
+        loop {
+            if let Some(count) = self.lock().take(target)? {
+                return Ok(count);
+            }
+            self.fill_by(Transport::try_read)?;
+        }
+    }
+
+    /// Receives, waiting for it. The caller has the reader's turn.
+    fn fill(&self) -> io::Result<()> {
+        self.fill_by(Transport::read)
+    }
+
+    fn fill_by(&self, read: impl Fn(&S, &mut [u8]) -> io::Result<usize>) -> io::Result<()> {
+        let (more, before) = {
+            let mut state = self.lock();
+            if !state.more {
+                state.incoming.rest();
+            }
+            (state.more, state.incoming.len())
+        };
+        if more {
+            // Only the reader changes how much is before; that is copied, for the engine may have
+            // to look at it meanwhile.
+            let mut received = Buffer::with_room(before, USUAL.saturating_sub(before).max(RECORD));
+            let spare = received.spare();
+            let room = spare.len();
+            let result = read(&self.transport, spare);
+            let mut state = self.lock();
+            let count = state.received(result)?;
+            received.advance(count);
+            received.filled_mut()[..before].copy_from_slice(state.incoming.filled());
+            mem::replace(&mut state.incoming, received).give_back();
+            state.more = count == room;
+        } else {
+            let mut received = [0; WAITING];
+            let result = read(&self.transport, &mut received);
+            let mut state = self.lock();
+            let count = state.received(result)?;
+            state.incoming.extend(&received[..count]);
+            state.more = count == received.len();
+        }
+        Ok(())
+    }
+
+    pub(super) fn write(&self, data: &[u8]) -> io::Result<usize> {
+        begin_call()?;
+        let turn = self.writing.acquire(-1, || None).map_err(ended)?;
+        // What a former call was left with goes first.
+        self.drain(Transport::write)?;
+        let count = data.len().min(WRITE);
+        {
+            let mut state = self.lock();
+            state.check_write()?;
+            if count > 0 {
+                state.encrypt(&data[..count]).map_err(|error| error.to_io())?;
+            }
+        }
+        match self.drain(Transport::write) {
+            // Accepted: the next call goes on with it.
+            Err(error) if is_passing(&error) => {}
+            result => result?,
+        }
+        self.release(turn);
+        Ok(count)
+    }
+
+    pub(super) fn flush(&self) -> io::Result<()> {
+        begin_call()?;
+        let turn = self.writing.acquire(-1, || None).map_err(ended)?;
+        self.drain(Transport::write)?;
+        self.release(turn);
+        Ok(())
+    }
+
+    /// Changes the keys of both directions.
+    pub(super) fn update_keys(&self) -> io::Result<()> {
+        begin_call()?;
+        let turn = self.writing.acquire(-1, || None).map_err(ended)?;
+        self.drain(Transport::write)?;
+        {
+            let mut state = self.lock();
+            state.check_write()?;
+            state.update_keys().map_err(|error| error.to_io())?;
+        }
+        self.drain(Transport::write)?;
+        self.release(turn);
+        Ok(())
+    }
+
+    pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match how {
+            Shutdown::Read => self.transport.shutdown(Shutdown::Read),
+            Shutdown::Write => {
+                begin_call()?;
+                let turn = self.writing.acquire(-1, || None).map_err(ended)?;
+                self.end_writing(Transport::write)?;
+                drop(turn);
+                Ok(())
+            }
+            // Somebody who writes now may wait for ever: it is cut, as a plain socket's would be.
+            Shutdown::Both => {
+                self.say_goodbye_at_once();
+                self.transport.shutdown(Shutdown::Both)
+            }
+        }
+    }
+
+    /// Sends the goodbye, and ends the transport's direction. Does nothing the second time.
+    fn end_writing(&self, write: impl Fn(&S, &[u8]) -> io::Result<usize>) -> io::Result<()> {
+        self.drain(&write)?;
+        {
+            let mut state = self.lock();
+            if matches!(state.writes, Half::Ended) {
+                return Ok(());
+            }
+            state.check_write()?;
+            state.say_goodbye().map_err(|error| error.to_io())?;
+            state.writes = Half::Ended;
+        }
+        self.drain(&write)?;
+        self.transport.shutdown(Shutdown::Write)
+    }
+
+    /// If that takes no waiting, and nothing is wrong.
+    pub(super) fn say_goodbye_at_once(&self) {
+        if let Some(turn) = self.writing.try_acquire() {
+            let _ = self.end_writing(Transport::try_write);
+            drop(turn);
+        }
+    }
+
+    /// Gives up the writer's turn, and sends what a reader left meanwhile.
+    fn release(&self, turn: Held<'_>) {
+        drop(turn);
+        if self.has_answers.load(Ordering::Acquire) {
+            self.send_answers();
+        }
+    }
+
+    /// Sends what the engine had to say while it read, without waiting. Who has the writer's turn
+    /// looks here when it gives it up, so one of the two sends it.
+    #[cold]
+    fn send_answers(&self) {
+        self.has_answers.store(true, Ordering::Release);
+        while self.has_answers.load(Ordering::Acquire) {
+            let Some(turn) = self.writing.try_acquire() else { return };
+            self.has_answers.store(false, Ordering::Release);
+            // Full: the next write sends it, before its own.
+            let _ = self.drain(Transport::try_write);
+            drop(turn);
+        }
+    }
+
+    /// Sends all there is. The caller has the writer's turn.
+    fn drain(&self, write: impl Fn(&S, &[u8]) -> io::Result<usize>) -> io::Result<()> {
+        loop {
+            let bytes = {
+                let mut state = self.lock();
+                if state.sending.is_empty() {
+                    let State { sending, outgoing, .. } = &mut *state;
+                    mem::swap(sending, outgoing);
+                }
+                mem::take(&mut state.sending)
+            };
+            if bytes.is_empty() {
+                bytes.give_back();
+                return Ok(());
+            }
+            let mut left = Left { duplex: self, bytes };
+            while !left.bytes.is_empty() {
+                match write(&self.transport, left.bytes.filled()) {
+                    Ok(0) => return Err(self.broken(io::ErrorKind::WriteZero.into())),
+                    Ok(count) => left.bytes.consume(count),
+                    Err(error) => return Err(self.broken(error)),
+                }
+            }
+        }
+    }
+
+    fn broken(&self, error: io::Error) -> io::Error {
+        self.lock().writes.break_by(&error);
+        error
+    }
+}
+
+impl State {
+    fn check_write(&self) -> io::Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(error.to_io());
+        }
+        self.writes.check()?;
+        match self.writes {
+            Half::Ended => Err(io::ErrorKind::BrokenPipe.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn received(&mut self, result: io::Result<usize>) -> io::Result<usize> {
+        match &result {
+            Ok(0) => self.reads = Half::Ended,
+            Ok(_) => {}
+            Err(error) => self.reads.break_by(error),
+        }
+        result
+    }
+}
+
+/// What a flush has in hand; given back to the connection however the flush ends.
+struct Left<'a, S: Transport> {
+    duplex: &'a Duplex<S>,
+    bytes: Buffer,
+}
+
+impl<S: Transport> Drop for Left<'_, S> {
+    fn drop(&mut self) {
+        let bytes = mem::take(&mut self.bytes);
+        if bytes.is_empty() {
+            bytes.give_back();
+        } else {
+            self.duplex.lock().sending = bytes;
+        }
+    }
+}
