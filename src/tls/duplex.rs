@@ -65,8 +65,9 @@ struct State {
     engine: Engine,
     /// Received, and not yet decrypted.
     incoming: Buffer,
-    /// Where the engine stopped in `incoming`.
-    pause: Pause,
+    /// How much of that the engine has seen, and holds on to: the beginning of a record, or of a
+    /// handshake message in several.
+    seen: usize,
     /// More is likely to be in the transport.
     more: bool,
     /// Decrypted, and not yet read.
@@ -111,27 +112,25 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }
 
+/// What the engine is to send.
+#[derive(Clone, Copy)]
+enum Message<'a> {
+    Data(&'a [u8]),
+    Goodbye,
+    KeyUpdate,
+}
+
 impl State {
-    /// What the engine must be shown when something is to be sent.
-    fn encrypt(&mut self, data: &[u8]) -> Result<(), Error> {
-        let mut none = Buffer::new();
-        let seen = if self.pause == Pause::Input { &mut self.incoming } else { &mut none };
-        let result = self.engine.encrypt(data, seen, &mut self.outgoing);
-        self.keep(result)
-    }
-
-    fn say_goodbye(&mut self) -> Result<(), Error> {
-        let mut none = Buffer::new();
-        let seen = if self.pause == Pause::Input { &mut self.incoming } else { &mut none };
-        let result = self.engine.say_goodbye(seen, &mut self.outgoing);
-        self.keep(result)
-    }
-
-    fn update_keys(&mut self) -> Result<(), Error> {
-        let mut none = Buffer::new();
-        let seen = if self.pause == Pause::Input { &mut self.incoming } else { &mut none };
-        let result = self.engine.update_keys(seen, &mut self.outgoing);
-        self.keep(result)
+    fn encrypt(&mut self, message: Message<'_>) -> io::Result<()> {
+        // What came since then is the reader's to show.
+        let seen = &mut self.incoming.filled_mut()[..self.seen];
+        let (engine, outgoing) = (&mut self.engine, &mut self.outgoing);
+        let result = match message {
+            Message::Data(data) => engine.encrypt(data, seen, outgoing),
+            Message::Goodbye => engine.say_goodbye(seen, outgoing),
+            Message::KeyUpdate => engine.update_keys(seen, outgoing),
+        };
+        self.keep(result).map_err(|error| error.to_io())
     }
 
     fn keep<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
@@ -174,13 +173,10 @@ impl State {
         let mut plaintext = Plaintext { target, count: 0, rest: &mut self.plaintext };
         let result = self.engine.work(&mut self.incoming, &mut self.outgoing, &mut plaintext);
         let count = plaintext.count;
-        match self.keep(result) {
-            Ok(pause) => self.pause = pause,
-            Err(_) => self.pause = Pause::Room,
-        }
-        if self.incoming.is_empty() {
-            self.pause = Pause::Input;
-        }
+        self.seen = match self.keep(result) {
+            Ok(Pause::Input) => self.incoming.len(),
+            Ok(Pause::Room) | Err(_) => 0,
+        };
         count
     }
 }
@@ -192,7 +188,7 @@ impl<S: Transport> Duplex<S> {
         let state = State {
             engine,
             incoming,
-            pause: Pause::Room,
+            seen: 0,
             more: false,
             plaintext: Buffer::new(),
             outgoing: Buffer::new(),
@@ -333,7 +329,7 @@ impl<S: Transport> Duplex<S> {
             let mut state = self.lock();
             state.check_write()?;
             if count > 0 {
-                state.encrypt(&data[..count]).map_err(|error| error.to_io())?;
+                state.encrypt(Message::Data(&data[..count]))?;
             }
         }
         match self.drain(Transport::write) {
@@ -361,7 +357,7 @@ impl<S: Transport> Duplex<S> {
         {
             let mut state = self.lock();
             state.check_write()?;
-            state.update_keys().map_err(|error| error.to_io())?;
+            state.encrypt(Message::KeyUpdate)?;
         }
         self.drain(Transport::write)?;
         self.release(turn);
@@ -395,11 +391,18 @@ impl<S: Transport> Duplex<S> {
                 return Ok(());
             }
             state.check_write()?;
-            state.say_goodbye().map_err(|error| error.to_io())?;
+            state.encrypt(Message::Goodbye)?;
             state.writes = Half::Ended;
         }
         self.drain(&write)?;
         self.transport.shutdown(Shutdown::Write)
+    }
+
+    /// Before the transport closes. What TLS itself has sent and nobody has read, tickets above all,
+    /// must not make the kernel answer the peer's next segment, or our last ones, with a reset.
+    pub(super) fn finish(&self) {
+        self.say_goodbye_at_once();
+        let _ = self.try_read(&mut [0]);
     }
 
     /// If that takes no waiting, and nothing is wrong.

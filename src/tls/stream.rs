@@ -208,7 +208,7 @@ impl<S: Transport> TlsStream<S> {
 impl<S: Transport> Drop for TlsStream<S> {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.duplex.say_goodbye_at_once();
+            self.duplex.finish();
         }
     }
 }

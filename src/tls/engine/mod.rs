@@ -127,7 +127,10 @@ impl Engine {
     ) -> Result<Pause, Error> {
         loop {
             let start = first_bytes(incoming);
-            match self.step(incoming, outgoing, plaintext, Send::Nothing) {
+            let (discard, step) =
+                self.step(incoming.filled_mut(), outgoing, plaintext, Send::Nothing);
+            incoming.consume(discard);
+            match step {
                 Err(error) => return Err(self.fail(&error, &start, outgoing)),
                 Ok(Step::Pause | Step::Sent) => return Ok(Pause::Input),
                 Ok(Step::Plaintext) => match ciphertext_len(incoming.filled()) {
@@ -141,37 +144,38 @@ impl Engine {
         }
     }
 
-    /// Encrypts `data` to the end of `outgoing`. `incoming` is what the last `work` left behind, if
-    /// it paused for input; else nothing: see [`Engine::send`].
+    /// Encrypts `data` to the end of `outgoing`. `seen` is what the last `work` left behind, if it
+    /// paused for input; else nothing: see [`Engine::send`].
     pub(super) fn encrypt(
         &mut self,
         data: &[u8],
-        incoming: &mut Buffer,
+        seen: &mut [u8],
         outgoing: &mut Buffer,
     ) -> Result<(), Error> {
-        self.send(Send::Data(data), incoming, outgoing)
+        self.send(Send::Data(data), seen, outgoing)
     }
 
     /// Says that no more will be sent.
     pub(super) fn say_goodbye(
         &mut self,
-        incoming: &mut Buffer,
+        seen: &mut [u8],
         outgoing: &mut Buffer,
     ) -> Result<(), Error> {
-        self.send(Send::Goodbye, incoming, outgoing)
+        self.send(Send::Goodbye, seen, outgoing)
     }
 
     /// Changes our keys, and asks the peer to change its own.
     pub(super) fn update_keys(
         &mut self,
-        incoming: &mut Buffer,
+        seen: &mut [u8],
         outgoing: &mut Buffer,
     ) -> Result<(), Error> {
-        self.send(Send::KeyUpdate, incoming, outgoing)?;
+        self.send(Send::KeyUpdate, seen, outgoing)?;
         let (mut rest, mut target) = (Buffer::new(), []);
         let mut none = Plaintext { target: &mut target, count: 0, rest: &mut rest };
         while self.state().wants_write() {
-            if let Err(error) = self.step(incoming, outgoing, &mut none, Send::Nothing) {
+            let (_, step) = self.step(seen, outgoing, &mut none, Send::Nothing);
+            if let Err(error) = step {
                 return Err(self.fail(&error, &[], outgoing));
             }
         }
@@ -184,13 +188,15 @@ impl Engine {
     fn send(
         &mut self,
         what: Send<'_>,
-        incoming: &mut Buffer,
+        seen: &mut [u8],
         outgoing: &mut Buffer,
     ) -> Result<(), Error> {
         let (mut rest, mut target) = (Buffer::new(), []);
         let mut none = Plaintext { target: &mut target, count: 0, rest: &mut rest };
         loop {
-            match self.step(incoming, outgoing, &mut none, what) {
+            let (discard, step) = self.step(seen, outgoing, &mut none, what);
+            debug_assert_eq!(discard, 0, "what was seen is still there");
+            match step {
                 Err(error) => return Err(self.fail(&error, &[], outgoing)),
                 Ok(Step::Sent) => return Ok(()),
                 Ok(Step::PeerClosed) => self.peer_closed = true,
@@ -202,34 +208,32 @@ impl Engine {
         }
     }
 
+    /// One call of the state machine; how much of the input it is done with.
     fn step(
         &mut self,
-        incoming: &mut Buffer,
+        bytes: &mut [u8],
         outgoing: &mut Buffer,
         plaintext: &mut Plaintext<'_>,
         send: Send<'_>,
-    ) -> Result<Step, rustls::Error> {
-        let bytes = incoming.filled_mut();
-        let (discard, step) = match &mut self.connection {
+    ) -> (usize, Result<Step, rustls::Error>) {
+        match &mut self.connection {
             Connection::Client(connection) => {
                 act(connection.process_tls_records(bytes), outgoing, plaintext, send)
             }
             Connection::Server(connection) => {
                 act(connection.process_tls_records(bytes), outgoing, plaintext, send)
             }
-        };
-        incoming.consume(discard);
-        step
+        }
     }
 
     /// After an error: collects the alert that tells the peer.
     fn fail(&mut self, error: &rustls::Error, start: &[u8], outgoing: &mut Buffer) -> Error {
         self.collect_seen();
-        let (mut nothing, mut rest, mut target) = (Buffer::new(), Buffer::new(), []);
+        let (mut rest, mut target) = (Buffer::new(), []);
         let mut none = Plaintext { target: &mut target, count: 0, rest: &mut rest };
         // As long as there is something to send, that comes first, and no input is looked at.
         while self.state().wants_write() {
-            if self.step(&mut nothing, outgoing, &mut none, Send::Nothing).is_err() {
+            if self.step(&mut [], outgoing, &mut none, Send::Nothing).1.is_err() {
                 break;
             }
         }
