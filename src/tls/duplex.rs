@@ -223,14 +223,14 @@ impl<S: Transport> Duplex<S> {
     /// Both sides' handshake. Nobody else uses the connection yet.
     pub(super) fn shake_hands(&self) -> io::Result<()> {
         loop {
-            let is_over = {
+            let (is_over, failed) = {
                 let state = &mut *self.lock();
                 let count = state.decrypt(&mut []);
                 debug_assert_eq!(count, 0);
                 state.engine.collect_seen();
-                state.failed.is_some() || !state.engine.is_handshaking()
+                (!state.engine.is_handshaking(), state.failed.clone())
             };
-            if let Some(error) = self.lock().failed.clone() {
+            if let Some(error) = failed {
                 // The peer learns what was wrong, if it can be told at once.
                 let _ = self.drain(Transport::try_write);
                 return Err(error.to_io());
@@ -240,8 +240,7 @@ impl<S: Transport> Duplex<S> {
                 return Ok(());
             }
             self.fill()?;
-            let state = self.lock();
-            if matches!(state.reads, Half::Ended) {
+            if matches!(self.lock().reads, Half::Ended) {
                 let text = "the peer closed the connection in the middle of it";
                 return Err(Error::new(ErrorKind::Closed, text).to_io());
             }

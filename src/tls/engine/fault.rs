@@ -43,7 +43,7 @@ pub(super) fn explain(
         | rustls::Error::InappropriateHandshakeMessage { .. } => {
             (ErrorKind::Misbehaved, format!("the peer breaks the protocol ({error})"))
         }
-        rustls::Error::General(text) if text.contains("resolving") => {
+        rustls::Error::General(text) if text.contains("resolved") => {
             (ErrorKind::NoCertificate, "there is no certificate for the name asked for".to_owned())
         }
         other => (ErrorKind::Other, other.to_string()),
@@ -72,7 +72,8 @@ fn certificate(error: &CertificateError, self_signed: bool) -> Error {
             let text = if presented.is_empty() {
                 format!("the certificate is for no name at all, and not for {:?}", expected.to_str())
             } else {
-                let names = presented.join(", ");
+                let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
+                let names = names.join(", ");
                 format!("the certificate is for {names}, and not for {:?}", expected.to_str())
             };
             (ErrorKind::NameMismatch, text)
@@ -121,6 +122,11 @@ fn certificate(error: &CertificateError, self_signed: bool) -> Error {
         other => (ErrorKind::BadCertificate, format!("the certificate is not valid: {other}")),
     };
     Error::new(kind, text)
+}
+
+/// Of `DnsName("a.example")` the name alone.
+fn bare(name: &str) -> &str {
+    name.strip_prefix("DnsName(\"").and_then(|name| name.strip_suffix("\")")).unwrap_or(name)
 }
 
 fn refused(alert: AlertDescription) -> Error {
