@@ -194,9 +194,7 @@ fn a_read_cut_in_mid_record_loses_nothing() {
             }
             // And a cancel, wherever that is.
             let reader = Arc::clone(client);
-            let reader = socket_util::spawn_waiting(move || {
-                (&mut &*reader).read(&mut [0; 1_000])
-            });
+            let reader = socket_util::spawn_waiting(move || (&mut &*reader).read(&mut [0; 1_000]));
             reader.cancel();
             // Unless its timeout came first.
             if let Ok(result) = reader.join() {
@@ -227,7 +225,8 @@ fn in_pieces(
     let (stop, stopped) = (relay_one.try_clone().unwrap(), relay_other.try_clone().unwrap());
     let relay = spawn_local(move || {
         let upwards = {
-            let (mut from, mut to) = (relay_one.try_clone().unwrap(), relay_other.try_clone().unwrap());
+            let (mut from, mut to) =
+                (relay_one.try_clone().unwrap(), relay_other.try_clone().unwrap());
             spawn_local(move || io::copy(&mut from, &mut to))
         };
         let downwards = {
@@ -386,7 +385,8 @@ fn a_shutdown_of_both_ends_all_calls() {
         let reader = Arc::clone(&client);
         let reader = socket_util::spawn_waiting(move || (&mut &*reader).read(&mut [0]));
         let writer = Arc::clone(&client);
-        let writer = socket_util::spawn_waiting(move || (&mut &*writer).write_all(&vec![0; 64 << 20]));
+        let writer =
+            socket_util::spawn_waiting(move || (&mut &*writer).write_all(&vec![0; 64 << 20]));
         client.shutdown(Shutdown::Both).unwrap();
         assert_eq!(kind_of(reader.join().unwrap()), cosocket::tls::ErrorKind::Truncated);
         assert!(writer.join().unwrap().is_err());
@@ -422,7 +422,9 @@ fn looking_at_a_resting_connection_takes_its_tickets_in() {
         util::wait_until(|| util::readable_bytes(client.transport()) > 0);
         assert_eq!((client.try_read(&mut got).unwrap(), got), (1, *b"x"));
         drop(server);
-        util::wait_until(|| !matches!(client.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock));
+        util::wait_until(
+            || !matches!(client.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock),
+        );
         assert_eq!(client.try_read(&mut [0]).unwrap(), 0);
     });
 }

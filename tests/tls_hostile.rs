@@ -243,8 +243,7 @@ fn a_connection_changes_to_tls_in_the_middle() {
         lines.read_line(&mut line).unwrap();
         assert_eq!(line, "250 hello\r\n220 go ahead\r\n");
         let received = lines.buffer().to_vec();
-        let mut stream =
-            TlsStream::connect_after(ours, "localhost", &options, &received).unwrap();
+        let mut stream = TlsStream::connect_after(ours, "localhost", &options, &received).unwrap();
         stream.write_all(b"NOOP\r\nQUIT\r\n").unwrap();
         let mut answers = String::new();
         stream.read_to_string(&mut answers).unwrap();

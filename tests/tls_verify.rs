@@ -9,11 +9,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use cosocket::net::TcpStream;
+use cosocket::spawn;
 use cosocket::tls::{
     Certificate, Error, ErrorKind, Identity, TlsAcceptor, TlsOptions, TlsServerOptions, TlsStream,
     TlsVersion,
 };
-use cosocket::spawn;
 
 use tls_support::{Authority, Issued, connect, connect_by, kind_of, tcp, try_connect};
 
@@ -332,9 +332,13 @@ fn secrets_are_logged_when_asked_for() {
         let log = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let labels: Vec<_> = log.lines().map(|line| line.split(' ').next().unwrap()).collect();
-        for label in ["CLIENT_HANDSHAKE_TRAFFIC_SECRET", "SERVER_HANDSHAKE_TRAFFIC_SECRET",
-            "CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0", "EXPORTER_SECRET"]
-        {
+        for label in [
+            "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+            "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+            "CLIENT_TRAFFIC_SECRET_0",
+            "SERVER_TRAFFIC_SECRET_0",
+            "EXPORTER_SECRET",
+        ] {
             assert!(labels.contains(&label), "{labels:?}");
         }
         assert!(log.lines().all(|line| line.split(' ').nth(1).unwrap().len() == 64), "{log}");

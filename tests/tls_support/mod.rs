@@ -4,15 +4,18 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::tls::{
     Certificate, Error, ErrorKind, Identity, TlsAcceptor, TlsOptions, TlsServerOptions, TlsStream,
 };
 use cosocket::{spawn, thread};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, SerialNumber};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
+    SerialNumber,
+};
 
 /// Who issues certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -187,7 +190,11 @@ pub fn bytes_of(sender: usize, at: usize, count: usize) -> Vec<u8> {
 /// Panics unless these are a sender's bytes, from `at` on.
 #[track_caller]
 pub fn check_bytes(sender: usize, at: usize, bytes: &[u8]) {
-    assert!(bytes == bytes_of(sender, at, bytes.len()), "wrong between {at} and {}", at + bytes.len());
+    assert!(
+        bytes == bytes_of(sender, at, bytes.len()),
+        "wrong between {at} and {}",
+        at + bytes.len()
+    );
 }
 
 /// A server that serves each connection in a coroutine, until the runtime ends.
@@ -201,7 +208,8 @@ pub fn serve(
     let each = Arc::new(each);
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let (stream, acceptor, each) = (stream.unwrap(), Arc::clone(&acceptor), Arc::clone(&each));
+            let (stream, acceptor, each) =
+                (stream.unwrap(), Arc::clone(&acceptor), Arc::clone(&each));
             thread::spawn(move || {
                 if let Ok(stream) = acceptor.accept(stream) {
                     each(stream);

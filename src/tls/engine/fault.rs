@@ -70,7 +70,10 @@ fn certificate(error: &CertificateError, self_signed: bool) -> Error {
     let (kind, text) = match error {
         CertificateError::NotValidForNameContext { expected, presented } => {
             let text = if presented.is_empty() {
-                format!("the certificate is for no name at all, and not for {:?}", expected.to_str())
+                format!(
+                    "the certificate is for no name at all, and not for {:?}",
+                    expected.to_str()
+                )
             } else {
                 let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
                 let names = names.join(", ");
@@ -95,9 +98,7 @@ fn certificate(error: &CertificateError, self_signed: bool) -> Error {
             let text = format!("the certificate has expired, on {}", date(not_after.as_secs()));
             (ErrorKind::Expired, text)
         }
-        CertificateError::Expired => {
-            (ErrorKind::Expired, "the certificate has expired".to_owned())
-        }
+        CertificateError::Expired => (ErrorKind::Expired, "the certificate has expired".to_owned()),
         CertificateError::NotValidYetContext { not_before, .. } => {
             let text = format!(
                 "the certificate is not valid before {}; is the clock right?",
@@ -108,15 +109,14 @@ fn certificate(error: &CertificateError, self_signed: bool) -> Error {
         CertificateError::NotValidYet => {
             (ErrorKind::NotYetValid, "the certificate is not valid yet".to_owned())
         }
-        CertificateError::Revoked => {
-            (ErrorKind::Revoked, "the certificate was revoked".to_owned())
-        }
+        CertificateError::Revoked => (ErrorKind::Revoked, "the certificate was revoked".to_owned()),
         CertificateError::ApplicationVerificationFailure => {
             (ErrorKind::NotPinned, "the certificate is not the pinned one".to_owned())
         }
         // A CA's certificate used as a server's: what self-signed ones often are.
         CertificateError::Other(_) if self_signed => {
-            let text = format!("the certificate is self-signed, and not trusted as it is ({error})");
+            let text =
+                format!("the certificate is self-signed, and not trusted as it is ({error})");
             (ErrorKind::SelfSigned, text)
         }
         other => (ErrorKind::BadCertificate, format!("the certificate is not valid: {other}")),

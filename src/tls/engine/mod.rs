@@ -327,15 +327,13 @@ fn act<D>(
             }
             Ok(Step::Plaintext)
         }
-        ConnectionState::EncodeTlsData(mut data) => {
-            append(outgoing, |spare| {
-                data.encode(spare).map_err(|error| match error {
-                    EncodeError::InsufficientSize(size) => Some(size.required_size),
-                    EncodeError::AlreadyEncoded => None,
-                })
+        ConnectionState::EncodeTlsData(mut data) => append(outgoing, |spare| {
+            data.encode(spare).map_err(|error| match error {
+                EncodeError::InsufficientSize(size) => Some(size.required_size),
+                EncodeError::AlreadyEncoded => None,
             })
-            .map(|()| Step::Again)
-        }
+        })
+        .map(|()| Step::Again),
         // It is in `outgoing`, in its place; when it leaves is not the state machine's concern.
         ConnectionState::TransmitTlsData(data) => {
             data.done();
@@ -405,7 +403,9 @@ pub(super) fn certificates_of_pem(pem: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         .map(|certificate| certificate.map(|der| der.as_ref().to_vec()))
         .collect();
     match certificates {
-        Ok(certificates) if certificates.is_empty() => Err(invalid("a PEM text has no certificate")),
+        Ok(certificates) if certificates.is_empty() => {
+            Err(invalid("a PEM text has no certificate"))
+        }
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(invalid(&format!("a PEM text with certificates is broken: {error}"))),
     }

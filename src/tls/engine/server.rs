@@ -68,8 +68,7 @@ fn clients(
     let builder = |list: &[Certificate]| {
         let lists = options.revocation_lists.iter().map(|list| list.clone().into());
         let roots = Arc::new(roots(list)?);
-        let builder =
-            WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+        let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
         Ok(builder.with_crls(lists).allow_unknown_revocation_status())
     };
     let verifier = match &options.clients {
