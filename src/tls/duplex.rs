@@ -50,7 +50,7 @@ use crate::io_handle::{begin_call, ended};
 const WRITE: usize = 2 * RECORD;
 
 /// The buffer in which a reader waits. Short messages fit.
-const WAITING: usize = 1 << 10;
+const WAITING: usize = 4 << 10;
 
 pub(super) struct Duplex<S: Transport> {
     transport: S,
@@ -239,8 +239,8 @@ impl<S: Transport> Duplex<S> {
             if is_over {
                 return Ok(());
             }
-            self.fill()?;
-            if matches!(self.lock().reads, Half::Ended) {
+            let state = self.fill_by(self.lock(), Transport::read)?;
+            if matches!(state.reads, Half::Ended) {
                 let text = "the peer closed the connection in the middle of it";
                 return Err(Error::new(ErrorKind::Closed, text).to_io());
             }
@@ -253,85 +253,89 @@ impl<S: Transport> Duplex<S> {
             return Ok(0);
         }
         let _turn = self.reading.acquire(-1, || None).map_err(ended)?;
-        loop {
-            let (taken, answers) = {
-                let mut state = self.lock();
-                let taken = state.take(target);
-                (taken, !state.outgoing.is_empty())
-            };
-            if answers {
-                self.send_answers();
-            }
-            match taken? {
-                Some(count) => return Ok(count),
-                None => self.fill()?,
-            }
-        }
+        self.read_by(target, Transport::read)
     }
 
     /// [`Duplex::read`] that never waits: `WouldBlock`, also while another reads.
     pub(super) fn try_read(&self, target: &mut [u8]) -> io::Result<usize> {
         let turn = self.reading.try_acquire();
         let _turn = turn.ok_or(io::ErrorKind::WouldBlock)?;
+        self.read_by(target, Transport::try_read)
+    }
+
+    /// The caller has the reader's turn.
+    fn read_by(
+        &self,
+        target: &mut [u8],
+        read: impl Fn(&S, &mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut state = self.lock();
         loop {
-            if let Some(count) = self.lock().take(target)? {
-                return Ok(count);
+            let taken = state.take(target);
+            if !state.outgoing.is_empty() {
+                drop(state);
+                self.send_answers();
+                state = self.lock();
             }
-            self.fill_by(Transport::try_read)?;
+            match taken? {
+                Some(count) => return Ok(count),
+                None => state = self.fill_by(state, &read)?,
+            }
         }
     }
 
-    /// Receives, waiting for it. The caller has the reader's turn.
-    fn fill(&self) -> io::Result<()> {
-        self.fill_by(Transport::read)
-    }
-
-    fn fill_by(&self, read: impl Fn(&S, &mut [u8]) -> io::Result<usize>) -> io::Result<()> {
-        let (more, before) = {
-            let mut state = self.lock();
-            if !state.more {
-                state.incoming.rest();
-            }
-            (state.more, state.incoming.len())
-        };
-        if more {
+    /// Receives, without the lock. The caller has the reader's turn.
+    fn fill_by<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        read: impl Fn(&S, &mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<MutexGuard<'a, State>> {
+        if state.more {
             // Only the reader changes how much is before; that is copied, for the engine may have
             // to look at it meanwhile.
+            let before = state.incoming.len();
+            drop(state);
             let mut received = Buffer::with_room(before, USUAL.saturating_sub(before).max(RECORD));
-            let spare = received.spare();
-            let room = spare.len();
-            let result = read(&self.transport, spare);
+            let room = received.spare().len();
+            let result = read(&self.transport, received.spare());
             let mut state = self.lock();
             let count = state.received(result)?;
             received.advance(count);
             received.filled_mut()[..before].copy_from_slice(state.incoming.filled());
             mem::replace(&mut state.incoming, received).give_back();
             state.more = count == room;
+            Ok(state)
         } else {
+            state.incoming.rest();
+            drop(state);
             let mut received = [0; WAITING];
             let result = read(&self.transport, &mut received);
             let mut state = self.lock();
             let count = state.received(result)?;
             state.incoming.extend(&received[..count]);
             state.more = count == received.len();
+            Ok(state)
         }
-        Ok(())
     }
 
     pub(super) fn write(&self, data: &[u8]) -> io::Result<usize> {
         begin_call()?;
         let turn = self.writing.acquire(-1, || None).map_err(ended)?;
-        // What a former call was left with goes first.
-        self.drain(Transport::write)?;
         let count = data.len().min(WRITE);
-        {
-            let mut state = self.lock();
-            state.check_write()?;
-            if count > 0 {
-                state.encrypt(Message::Data(&data[..count]))?;
-            }
+        let mut state = self.lock();
+        if state.has_more_to_send() {
+            // What a former call was left with goes first.
+            drop(state);
+            self.drain(Transport::write)?;
+            state = self.lock();
         }
-        match self.drain(Transport::write) {
+        state.check_write()?;
+        if count > 0 {
+            state.encrypt(Message::Data(&data[..count]))?;
+        }
+        let bytes = state.take_outgoing();
+        drop(state);
+        match self.send_all(bytes, Transport::write) {
             // Accepted: the next call goes on with it.
             Err(error) if is_passing(&error) => {}
             result => result?,
@@ -437,27 +441,29 @@ impl<S: Transport> Duplex<S> {
     /// Sends all there is. The caller has the writer's turn.
     fn drain(&self, write: impl Fn(&S, &[u8]) -> io::Result<usize>) -> io::Result<()> {
         loop {
-            let bytes = {
-                let mut state = self.lock();
-                if state.sending.is_empty() {
-                    let State { sending, outgoing, .. } = &mut *state;
-                    mem::swap(sending, outgoing);
-                }
-                mem::take(&mut state.sending)
-            };
+            let bytes = self.lock().take_outgoing();
             if bytes.is_empty() {
-                bytes.give_back();
                 return Ok(());
             }
-            let mut left = Left { duplex: self, bytes };
-            while !left.bytes.is_empty() {
-                match write(&self.transport, left.bytes.filled()) {
-                    Ok(0) => return Err(self.broken(io::ErrorKind::WriteZero.into())),
-                    Ok(count) => left.bytes.consume(count),
-                    Err(error) => return Err(self.broken(error)),
-                }
+            self.send_all(bytes, &write)?;
+        }
+    }
+
+    /// Sends these; what cannot be sent goes back, to be the first next time.
+    fn send_all(
+        &self,
+        bytes: Buffer,
+        write: impl Fn(&S, &[u8]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let mut left = Left { duplex: self, bytes };
+        while !left.bytes.is_empty() {
+            match write(&self.transport, left.bytes.filled()) {
+                Ok(0) => return Err(self.broken(io::ErrorKind::WriteZero.into())),
+                Ok(count) => left.bytes.consume(count),
+                Err(error) => return Err(self.broken(error)),
             }
         }
+        Ok(())
     }
 
     fn broken(&self, error: io::Error) -> io::Error {
@@ -467,6 +473,16 @@ impl<S: Transport> Duplex<S> {
 }
 
 impl State {
+    fn has_more_to_send(&self) -> bool {
+        !self.sending.is_empty() || !self.outgoing.is_empty()
+    }
+
+    /// What is to be sent next, for who has the writer's turn.
+    fn take_outgoing(&mut self) -> Buffer {
+        let first = if self.sending.is_empty() { &mut self.outgoing } else { &mut self.sending };
+        mem::take(first)
+    }
+
     fn check_write(&self) -> io::Result<()> {
         if let Some(error) = &self.failed {
             return Err(error.to_io());

@@ -37,6 +37,8 @@ pub(super) struct Engine {
     connection: Connection,
     /// The other end has said that it sends no more.
     peer_closed: bool,
+    /// The handshake is over, or all but.
+    peer_speaks_tls: bool,
     seen: Seen,
 }
 
@@ -114,7 +116,7 @@ enum Step {
 
 impl Engine {
     fn new(connection: Connection) -> Engine {
-        Engine { connection, peer_closed: false, seen: Seen::default() }
+        Engine { connection, peer_closed: false, peer_speaks_tls: false, seen: Seen::default() }
     }
 
     /// Works on what has come in. Answers go to `outgoing`: after an error, too, an alert may be
@@ -126,7 +128,7 @@ impl Engine {
         plaintext: &mut Plaintext<'_>,
     ) -> Result<Pause, Error> {
         loop {
-            let start = first_bytes(incoming);
+            let start = if self.peer_speaks_tls { [0; 24] } else { first_bytes(incoming) };
             let (discard, step) =
                 self.step(incoming.filled_mut(), outgoing, plaintext, Send::Nothing);
             incoming.consume(discard);
@@ -152,6 +154,8 @@ impl Engine {
         seen: &mut [u8],
         outgoing: &mut Buffer,
     ) -> Result<(), Error> {
+        // What TLS adds to two records is less, whatever the cipher.
+        outgoing.reserve(data.len() + 128);
         self.send(Send::Data(data), seen, outgoing)
     }
 
@@ -244,6 +248,7 @@ impl Engine {
     /// Takes over what verifiers and resolvers have seen.
     pub(super) fn collect_seen(&mut self) {
         let seen = SEEN.take();
+        self.peer_speaks_tls = !self.is_handshaking();
         self.seen.server_name = seen.server_name.or(self.seen.server_name.take());
         self.seen.ocsp = seen.ocsp.or(self.seen.ocsp.take());
         self.seen.self_signed |= seen.self_signed;
