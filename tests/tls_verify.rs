@@ -20,7 +20,7 @@ use tls_support::{Authority, Issued, connect, connect_by, kind_of, tcp, try_conn
 /// The client's error, and the server's.
 fn refused(client: &TlsOptions, server: &TlsServerOptions) -> (Error, Option<Error>) {
     let (client, server) = try_connect(client, server);
-    let client = client.err().expect("the client must refuse");
+    let client = client.expect_err("the client must refuse");
     let server = server.err().and_then(|error| Error::of(&error).cloned());
     (Error::of(&client).unwrap_or_else(|| panic!("{client:?}")).clone(), server)
 }

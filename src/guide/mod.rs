@@ -9,6 +9,7 @@
 //! 7. [Tuning Linux](_07_tuning_linux)
 //! 8. [Internals](_08_internals)
 //! 9. [Porting from tokio](_09_porting_from_tokio)
+//! 15. TLS, with the feature `tls`: `_15_tls`
 
 #[doc = include_str!("01_first_server.md")]
 pub mod _01_first_server {}
@@ -36,3 +37,8 @@ pub mod _08_internals {}
 
 #[doc = include_str!("09_porting_from_tokio.md")]
 pub mod _09_porting_from_tokio {}
+
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+#[doc = include_str!("15_tls.md")]
+pub mod _15_tls {}

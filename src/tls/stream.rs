@@ -12,6 +12,7 @@ use super::error::{Error, ErrorKind};
 use super::identity::Certificate;
 use super::options::{TlsOptions, TlsVersion};
 use super::transport::Transport;
+use crate::coroutine::release_stack;
 use crate::time;
 
 /// A TLS connection over a [`Transport`]: a [`TcpStream`](crate::net::TcpStream) or a
@@ -97,7 +98,11 @@ impl<S: Transport> TlsStream<S> {
         let duplex = Duplex::new(transport, engine, received);
         let result = time::timeout(timeout, || duplex.shake_hands());
         let error = match result {
-            Ok(Ok(())) => return Ok(TlsStream { duplex }),
+            Ok(Ok(())) => {
+                // Signatures and chains of certificates go deep; what follows does not.
+                release_stack();
+                return Ok(TlsStream { duplex });
+            }
             Ok(Err(error)) => error,
             Err(elapsed) => elapsed.into(),
         };
