@@ -25,7 +25,7 @@ use std::mem::{self, ManuallyDrop, offset_of};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use crate::arch;
@@ -371,16 +371,16 @@ unsafe impl<F, T, K> Sync for Packet<F, T, K> {}
 
 impl<F: FnOnce() -> T, T, K> Packet<F, T, K> {
     pub(crate) fn new(
+        id: u64,
         closure: F,
         kept: K,
         name: Option<Box<str>>,
         spawned_at: &'static Location<'static>,
         coroutine: &'static Coroutine,
     ) -> Packet<F, T, K> {
-        static LAST_ID: AtomicU64 = AtomicU64::new(0);
         Packet {
             identity: Identity {
-                id: LAST_ID.fetch_add(1, Ordering::Relaxed) + 1,
+                id,
                 name: name.map(|name| Box::new(Name(name))),
                 spawned_at,
                 coroutine,

@@ -78,6 +78,7 @@
 //! * `tls`: TLS for clients and servers, by rustls and ring, with the platform's roots.
 //!   `tls-aws-lc-rs` adds aws-lc's cryptography, `tls-webpki-roots` Mozilla's roots; each is then
 //!   an option.
+//! * `log`: [`Cosocket::set_log_errors`](Cosocket), errors of sockets in the log of the crate `log`.
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
 
@@ -98,12 +99,15 @@ mod atomics;
 mod blocking;
 #[allow(unsafe_code)]
 mod blocks;
+mod census;
 #[cfg(test)]
 mod child;
 #[allow(unsafe_code)]
 mod clock;
 #[allow(unsafe_code)]
 mod coroutine;
+mod cosocket;
+mod counter;
 #[allow(unsafe_code)]
 mod current;
 #[allow(unsafe_code)]
@@ -114,6 +118,7 @@ mod doorbell;
 mod driver;
 #[allow(unsafe_code)]
 mod dump;
+mod ids;
 #[allow(unsafe_code)]
 mod io_handle;
 #[allow(unsafe_code)]
@@ -182,6 +187,14 @@ pub mod tls;
 use std::fmt;
 
 pub use blocking::unblock;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use cosocket::TlsAgreement;
+pub use cosocket::{
+    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, LINE_LIMIT, Number, OptionName,
+    PEEK_LIMIT, Parts, Pieces, QueueEvent, QueuedWriter, SocketOption, Stream, Target, Text,
+    TimeoutMode, Until, Watermarks, connect, framing,
+};
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
 pub use runtime::{Builder, Runtime, run};
@@ -212,6 +225,10 @@ struct Readme;
 pub mod internals {
     pub use crate::blocking::{Counts, counts};
     pub use crate::timer::{Timer, Wheel};
+    pub mod receive {
+        //! What a cosocket receives with, over any source of bytes.
+        pub use crate::cosocket::receive::*;
+    }
     pub mod arch {
         //! Context switches.
         pub use crate::arch::*;

@@ -1,6 +1,6 @@
 //! What workers count.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::counter::Counter;
 
 /// What a runtime's workers have done since it started. Plain numbers; subtract two to measure.
 ///
@@ -39,7 +39,6 @@ pub struct Metrics {
 /// A worker's counters: written by the worker alone, read by anyone.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) finished: Counter,
     pub(crate) switches: Counter,
     pub(crate) turns: Counter,
     /// Calls made by the driver.
@@ -50,28 +49,8 @@ pub(crate) struct Counters {
 
 impl Counters {
     pub(crate) fn add_to(&self, metrics: &mut Metrics) {
-        metrics.finished += self.finished.read();
         metrics.switches += self.switches.read();
         metrics.turns += self.turns.read();
         metrics.system_calls += self.system_calls.read() + self.attempts.read();
-    }
-}
-
-/// One writer, many readers: a plain load and store, no read-modify-write.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    #[inline]
-    pub(crate) fn add(&self, count: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed) + count, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    fn read(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
     }
 }

@@ -364,6 +364,7 @@ impl Runtime {
         let mut metrics = Metrics::default();
         for seat in &self.shared.seats {
             seat.counters.add_to(&mut metrics);
+            metrics.finished += seat.finished();
         }
         let stacks = self.shared.stacks.stats();
         metrics.stack_slots = stacks.mapped_slots as u64;

@@ -14,9 +14,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::panic::Location;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::census::{self, Census};
 use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned};
 use crate::deadlock::Silence;
 use crate::mailbox::Mailbox;
@@ -25,7 +26,7 @@ use crate::shutdown::{Desk, RollCall};
 use crate::stack::StackPool;
 use crate::wait::WaitSlot;
 use crate::worker::Worker;
-use crate::{blocks, current, registry};
+use crate::{blocks, current, ids, registry};
 
 /// A worker whose live coroutines exceed another's by this many and by an eighth gives new ones
 /// away. The margin keeps a handful of short-lived coroutines where their data is warm; the
@@ -39,8 +40,6 @@ pub(crate) struct Shared {
     /// Unstarted closures that any worker may take.
     surplus: Mutex<VecDeque<Unstarted>>,
     surplus_len: AtomicUsize,
-    /// Spawned and not finished.
-    live: AtomicUsize,
     stopping: AtomicBool,
     /// Who waits for a runtime that stops to be empty.
     pub(crate) drained: WaitSlot,
@@ -53,8 +52,7 @@ pub(crate) struct Shared {
 pub(crate) struct Seat {
     pub(crate) mailbox: &'static Mailbox,
     pub(crate) counters: Arc<Counters>,
-    /// Coroutines placed here and not finished.
-    load: AtomicUsize,
+    census: Census,
     /// It is to print its part of the deadlock report.
     pub(crate) report: AtomicBool,
     pub(crate) desk: Desk,
@@ -74,7 +72,6 @@ impl Shared {
             stacks: Arc::new(stacks),
             surplus: Mutex::new(VecDeque::new()),
             surplus_len: AtomicUsize::new(0),
-            live: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             drained: WaitSlot::new(),
             roll_call: RollCall::new(),
@@ -83,9 +80,10 @@ impl Shared {
         }
     }
 
-    /// How many coroutines are spawned and not finished.
+    /// How many coroutines are spawned and not finished. Never too few: see [`crate::census`].
     pub(crate) fn live(&self) -> usize {
-        self.live.load(Ordering::SeqCst)
+        let workers = self.seats.iter().map(|seat| &seat.census);
+        census::live(workers, || self.surplus_len.load(Ordering::SeqCst))
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -96,13 +94,23 @@ impl Shared {
         self.live() == 0
     }
 
-    /// A coroutine of worker `index` is over.
+    /// A coroutine of worker `index`, the caller's, is over.
     pub(crate) fn one_less(&self, index: usize) {
-        self.seats[index].load.fetch_sub(1, Ordering::Relaxed);
-        if self.live.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_stopping() {
-            self.ring_all();
-            self.drained.wake();
+        self.seats[index].census.count_finished();
+        if self.is_stopping() {
+            // Of two workers whose last ones end now, one sees both counts. (One that does not see
+            // yet that the runtime stops is rung for it, and looks again.)
+            fence(Ordering::SeqCst);
+            if self.is_empty() {
+                self.tell_empty();
+            }
         }
+    }
+
+    /// Wakes whoever waits for a runtime that stops to be empty, which it is.
+    pub(crate) fn tell_empty(&self) {
+        self.ring_all();
+        self.drained.wake();
     }
 
     pub(crate) fn stop(&self) {
@@ -124,15 +132,21 @@ impl Shared {
         while self.has_surplus() {
             let mut surplus = self.surplus.lock().unwrap_or_else(PoisonError::into_inner);
             let Unstarted(block) = surplus.pop_front()?;
+            // Counted there before it is no longer counted here.
+            let other = self.much_lighter(worker.index);
+            match other {
+                Some(other) => self.seats[other].census.count_sent(),
+                None => self.seats[worker.index].census.count_placed(),
+            }
             self.surplus_len.store(surplus.len(), Ordering::SeqCst);
             drop(surplus);
-            if let Some(other) = self.much_lighter(worker.index) {
-                self.place_on(other, block);
-                continue;
+            match other {
+                Some(other) => self.send(other, block),
+                None => {
+                    block.home.store(worker.mailbox.index() as u32, Ordering::Release);
+                    return Some(block);
+                }
             }
-            self.seats[worker.index].load.fetch_add(1, Ordering::Relaxed);
-            block.home.store(worker.mailbox.index() as u32, Ordering::Release);
-            return Some(block);
         }
         None
     }
@@ -143,12 +157,10 @@ impl Shared {
         if let Some(worker) = worker
             && (place == Place::Here || self.seats.len() == 1)
         {
-            self.live.fetch_add(1, Ordering::SeqCst);
             return self.place_here(worker, block);
         }
-        // It lives from here on, but until it is in a queue no worker can know of it.
+        // Soon it is counted, but until it is in a queue no worker can know of it.
         let _placing = self.while_placing();
-        self.live.fetch_add(1, Ordering::SeqCst);
         match (place, worker) {
             (Place::Worker(index), _) => self.place_on(index, block),
             (_, Some(worker)) => self.place_from(worker, block),
@@ -172,14 +184,19 @@ impl Shared {
     }
 
     fn place_here(&self, worker: &Worker, block: &'static Coroutine) {
-        self.seats[worker.index].load.fetch_add(1, Ordering::Relaxed);
+        self.seats[worker.index].census.count_placed();
         block.home.store(worker.mailbox.index() as u32, Ordering::Release);
         worker.fresh.push(block);
     }
 
     fn place_on(&self, index: usize, block: &'static Coroutine) {
+        self.seats[index].census.count_sent();
+        self.send(index, block);
+    }
+
+    /// To a worker that already counts it.
+    fn send(&self, index: usize, block: &'static Coroutine) {
         let seat = &self.seats[index];
-        seat.load.fetch_add(1, Ordering::Relaxed);
         block.home.store(seat.mailbox.index() as u32, Ordering::Release);
         // SAFETY: never freed, and published to nobody else: an unstarted block is linked by whoever
         // places it, and by nobody who signals it.
@@ -188,7 +205,7 @@ impl Shared {
 
     /// How many coroutines were placed on a worker and are not finished.
     pub(crate) fn load(&self, index: usize) -> usize {
-        self.seats[index].load.load(Ordering::Relaxed)
+        self.seats[index].census.live()
     }
 
     /// The lightest worker, if `index` carries so much more that it is to get what is new.
@@ -228,7 +245,8 @@ impl Shared {
             None => self.stacks.reserve(options.stack_size)?,
         };
         let block = worker.map_or_else(blocks::take, |worker| worker.blocks.take());
-        let packet = Packet::new(closure, kept, options.name, options.spawned_at, block);
+        let id = worker.map_or_else(ids::take, |worker| worker.ids.take());
+        let packet = Packet::new(id, closure, kept, options.name, options.spawned_at, block);
         let packet = Arc::new(packet);
         let spawned: Arc<dyn Spawned + 'a> = packet.clone();
         // SAFETY: the caller keeps what is borrowed alive until the coroutine is done, and it
@@ -273,10 +291,17 @@ impl Seat {
         Ok(Seat {
             mailbox: registry::claim()?,
             counters: Arc::default(),
-            load: AtomicUsize::new(0),
+            census: Census::new(),
             report: AtomicBool::new(false),
             desk: Desk::new(),
         })
+    }
+}
+
+impl Seat {
+    /// Coroutines that have finished here.
+    pub(crate) fn finished(&self) -> u64 {
+        self.census.finished()
     }
 }
 

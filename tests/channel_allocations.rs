@@ -1,51 +1,25 @@
 //! A wait at a channel allocates nothing, nor does a select of up to eight arms; a bounded channel
 //! allocates nothing after its creation.
 
-#![allow(unsafe_code)]
-
+#[path = "support/counting.rs"]
+mod counting;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
 use cosocket::sync::{mpmc, mpsc, select};
 use cosocket::{spawn_local, thread};
+use counting::allocations_here_during;
 use support::on_workers;
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: the system's allocator does the work.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
 /// How often this thread allocates while two coroutines on it run: `ask` here, `answer` there.
-fn allocations(ask: impl Fn() + Send, answer: impl Fn() + Send + 'static) -> usize {
+fn allocations(ask: impl Fn() + Send, answer: impl Fn() + Send + 'static) -> u64 {
     const WARM_UP: usize = 10;
     const ROUNDS: usize = 1000;
     on_workers(1, move || {
         let other = spawn_local(move || (0..WARM_UP + ROUNDS).for_each(|_| answer()));
         (0..WARM_UP).for_each(|_| ask());
-        let before = ALLOCATIONS.get();
-        (0..ROUNDS).for_each(|_| ask());
-        let count = ALLOCATIONS.get() - before;
+        let count = allocations_here_during(|| (0..ROUNDS).for_each(|_| ask()));
         other.join().unwrap();
         count
     })

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cosocket::net::{TcpListener, TcpStream, ToSocketAddrs};
 use cosocket::spawn_local;
-use socket_util::{closed_port, everywhere, spawn_waiting};
+use socket_util::{closed_port, everywhere, full_listener, spawn_waiting};
 
 #[test]
 fn connect_tries_each_address_and_takes_the_first_that_answers() {
@@ -88,19 +88,6 @@ fn a_port_with_lingering_connections_can_be_bound_again() {
         drop(client);
         TcpListener::bind(address).unwrap();
     });
-}
-
-/// A listener that nobody accepts from, with all its room taken: further connections hang.
-fn full_listener() -> (std::net::TcpListener, SocketAddr, Vec<std::net::TcpStream>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    socket2::SockRef::from(&listener).listen(0).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut clients = Vec::new();
-    let patience = Duration::from_millis(50);
-    while let Ok(client) = std::net::TcpStream::connect_timeout(&address, patience) {
-        clients.push(client);
-    }
-    (listener, address, clients)
 }
 
 #[test]

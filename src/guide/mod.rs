@@ -1,4 +1,4 @@
-//! A guide, in nine pages. Nothing but text; every sample is run as a test.
+//! A guide, in ten pages. Nothing but text; every sample is run as a test.
 //!
 //! 1. [The first server](_01_first_server)
 //! 2. [What suspends and what blocks](_02_what_suspends)
@@ -9,6 +9,7 @@
 //! 7. [Tuning Linux](_07_tuning_linux)
 //! 8. [Internals](_08_internals)
 //! 9. [Porting from tokio](_09_porting_from_tokio)
+//! 10. [Coming from OpenResty](_10_coming_from_openresty)
 //! 15. TLS, with the feature `tls`: `_15_tls`
 
 #[doc = include_str!("01_first_server.md")]
@@ -37,6 +38,9 @@ pub mod _08_internals {}
 
 #[doc = include_str!("09_porting_from_tokio.md")]
 pub mod _09_porting_from_tokio {}
+
+#[doc = include_str!("10_coming_from_openresty.md")]
+pub mod _10_coming_from_openresty {}
 
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

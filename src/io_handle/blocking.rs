@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
+use super::bounds::{Cut, WasCut, bell_of_thread};
 use super::{Direction, IoHandle, ended};
 use crate::clock::{self, Nanos};
 use crate::limit;
@@ -97,7 +98,7 @@ pub(super) fn begin() -> io::Result<()> {
     }
 }
 
-fn events_of(direction: Direction) -> i16 {
+pub(super) fn events_of(direction: Direction) -> i16 {
     match direction {
         Direction::Read => libc::POLLIN,
         Direction::Write => libc::POLLOUT,
@@ -105,7 +106,7 @@ fn events_of(direction: Direction) -> i16 {
 }
 
 /// The nearer of two deadlines.
-fn nearer(one: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> {
+pub(super) fn nearer(one: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> {
     [one, other].into_iter().flatten().min()
 }
 
@@ -114,29 +115,59 @@ pub(crate) fn wait_ready(fd: RawFd, events: i16, timeout: Option<Duration>) -> i
     poll_blocking(fd, events, nearer(timeout.map(clock::after), limit::of_thread(true)))
 }
 
-/// Waits for readiness, whatever limit is in force.
-pub(crate) fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
+/// Waits for readiness, or until the cut is set and this thread's bell rung.
+pub(super) fn poll_or_cut(
+    fd: RawFd,
+    events: i16,
+    deadline: Option<Nanos>,
+    cut: &Cut,
+) -> io::Result<i16> {
+    let bell = bell_of_thread()?;
+    let deadline = nearer(deadline, limit::of_thread(true));
     loop {
-        // Rounded up: a wait must not end early.
-        let left_ms = deadline.map_or(-1, |deadline| {
-            let left = deadline.saturating_sub(clock::now()).div_ceil(1_000_000);
-            i32::try_from(left).unwrap_or(i32::MAX)
-        });
-        let mut entry = libc::pollfd { fd, events, revents: 0 };
-        // SAFETY: one entry, valid for the call.
-        match unsafe { libc::poll(&mut entry, 1, left_ms) } {
-            1.. => return Ok(entry.revents),
-            0 if left_ms != i32::MAX => {
-                begin()?;
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            0 => {}
-            _ => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
+        if cut.is_set() {
+            return Err(WasCut::error());
+        }
+        let bell_fd = bell.as_fd().as_raw_fd();
+        let mut entries = [(fd, events), (bell_fd, libc::POLLIN)]
+            .map(|(fd, events)| libc::pollfd { fd, events, revents: 0 });
+        if !poll_once(&mut entries, deadline)? {
+            continue;
+        }
+        if entries[1].revents != 0 {
+            bell.answer();
+        }
+        if entries[0].revents != 0 {
+            return Ok(entries[0].revents);
         }
     }
+}
+
+/// Whether one of them is ready; false after a signal, and when there is time left.
+fn poll_once(entries: &mut [libc::pollfd], deadline: Option<Nanos>) -> io::Result<bool> {
+    // Rounded up: a wait must not end early.
+    let left_ms = deadline.map_or(-1, |deadline| {
+        let left = deadline.saturating_sub(clock::now()).div_ceil(1_000_000);
+        i32::try_from(left).unwrap_or(i32::MAX)
+    });
+    // SAFETY: the entries are valid for the call, and as many as it is told.
+    match unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, left_ms) } {
+        1.. => Ok(true),
+        0 if left_ms != i32::MAX => {
+            begin()?;
+            Err(io::ErrorKind::TimedOut.into())
+        }
+        0 => Ok(false),
+        _ => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            error => Err(error),
+        },
+    }
+}
+
+/// Waits for readiness, whatever limit is in force.
+pub(crate) fn poll_blocking(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
+    let mut entries = [libc::pollfd { fd, events, revents: 0 }];
+    while !poll_once(&mut entries, deadline)? {}
+    Ok(entries[0].revents)
 }

@@ -20,14 +20,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Call, Direction, Half, IoHandle, Op, ended};
+use super::bounds::Cut;
+use super::{Call, Direction, Half, IoHandle, Op, Stop};
 use crate::clock::Nanos;
 use crate::driver::Completion;
 use crate::driver::epoll::Epoll;
 use crate::driver::source::Source;
 use crate::driver::uring::{Uring, more_is_waiting};
 use crate::unwind::abort_on_panic;
-use crate::wait::{self, Kind, Reason, Signal};
+use crate::wait::{self, Kind, Reason};
 use crate::worker::Worker;
 
 /// How long a cancelled ring operation may take to end before it is cancelled again.
@@ -41,7 +42,7 @@ impl IoHandle {
     /// The operation's pointers are valid until this returns or unwinds; the claim is held.
     pub(super) unsafe fn inline_or_ring(
         &self,
-        call: &Call,
+        call: &Call<'_>,
         ring: &Uring,
         half: &Half,
         op: &Op,
@@ -80,17 +81,18 @@ impl IoHandle {
     /// As [`IoHandle::inline_or_ring`].
     pub(super) unsafe fn by_ring(
         &self,
-        call: &Call,
+        call: &Call<'_>,
         ring: &Uring,
         op: &Op,
     ) -> io::Result<(i32, bool)> {
         let reason = reason(call, op);
         let deadline = call.deadline();
-        let mut stopped: Option<Signal> = None;
+        let mut stopped: Option<Stop> = None;
         loop {
             // SAFETY: the caller's pointers.
-            let ended_with =
-                unsafe { run_to_end(call.worker, ring, op, reason, deadline, &mut stopped) };
+            let ended_with = unsafe {
+                run_to_end(call.worker, ring, op, reason, deadline, call.cut(), &mut stopped)
+            };
             let result = ended_with.result;
             match -result {
                 _ if result >= 0 => return Ok((result, more_is_waiting(ended_with.flags))),
@@ -99,13 +101,15 @@ impl IoHandle {
             }
             // Nothing happened. Either we asked for that, or the socket turned non-blocking
             // under us, or the kernel would have us ask again.
-            if let Some(signal) = stopped {
-                return Err(ended(signal));
+            if let Some(stop) = stopped {
+                return Err(stop.error());
             }
             if -result == libc::EAGAIN && self.mode.became_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            if -result == libc::EAGAIN && op.is_plain_transfer() {
+            // The ring does not wait where O_NONBLOCK is set, ours or not.
+            let by_mode = op.is_plain_transfer() || self.mode.is_borrowed_nonblocking();
+            if -result == libc::EAGAIN && by_mode {
                 // SAFETY: the caller's pointers; the claim is held.
                 return unsafe { self.by_ring_and_mode(call, ring, op) };
             }
@@ -120,7 +124,7 @@ impl IoHandle {
     /// As [`IoHandle::inline_or_ring`].
     pub(super) unsafe fn by_readiness(
         &self,
-        call: &Call,
+        call: &Call<'_>,
         epoll: &Epoll,
         op: &Op,
         len: usize,
@@ -130,7 +134,7 @@ impl IoHandle {
             Direction::Write => &source.write,
         };
         let deadline = call.deadline();
-        let mut stopped: Option<Signal> = None;
+        let mut stopped: Option<Stop> = None;
         loop {
             let known = self.source().map(|source| (half(source), half(source).snapshot()));
             if known.is_none_or(|(_, snapshot)| snapshot.is_ready()) {
@@ -158,8 +162,8 @@ impl IoHandle {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
             }
-            if let Some(signal) = stopped {
-                return Err(ended(signal));
+            if let Some(stop) = stopped {
+                return Err(stop.error());
             }
             let source = self.source_or_take();
             let readiness = half(source);
@@ -178,9 +182,7 @@ impl IoHandle {
             if readiness.park(snapshot, me) {
                 let signal = wait::suspend(call.worker, reason(call, op), deadline, false);
                 readiness.unpark(me);
-                if signal != Signal::Wake {
-                    stopped = Some(signal);
-                }
+                stopped = Stop::of(signal, call.cut());
             }
         }
     }
@@ -198,7 +200,8 @@ unsafe fn run_to_end(
     op: &Op,
     reason: Reason,
     deadline: Option<Nanos>,
-    stopped: &mut Option<Signal>,
+    cut: Option<&Cut>,
+    stopped: &mut Option<Stop>,
 ) -> Completion {
     let slot = &worker.current().op;
     abort_on_panic(|| {
@@ -206,16 +209,16 @@ unsafe fn run_to_end(
         // nothing leaves this closure before the slot is done.
         unsafe { ring.start(slot, op) };
         while !slot.is_done() {
-            let signal = match stopped {
-                None => wait::suspend(worker, reason, deadline, false),
+            let stop = match stopped {
+                None => Stop::of(wait::suspend(worker, reason, deadline, false), cut),
                 // Some kernels miss a cancel that comes while they look at an operation.
                 Some(_) => {
                     let again = worker.after(CANCEL_AGAIN_AFTER);
-                    wait::suspend(worker, reason, Some(again), true)
+                    Stop::of(wait::suspend(worker, reason, Some(again), true), None)
                 }
             };
-            if signal != Signal::Wake && !slot.is_done() {
-                *stopped = stopped.or(Some(signal));
+            if stop.is_some() && !slot.is_done() {
+                *stopped = stopped.or(stop);
                 // SAFETY: the slot's operation is in flight.
                 unsafe { ring.cancel(slot) };
             }
@@ -238,11 +241,12 @@ pub(crate) fn poll_by_ring(
     let mut stopped = None;
     loop {
         // SAFETY: the operation holds no pointers, and the descriptor is borrowed until we return.
-        let ended_with = unsafe { run_to_end(worker, ring, &op, reason, deadline, &mut stopped) };
+        let ended_with =
+            unsafe { run_to_end(worker, ring, &op, reason, deadline, None, &mut stopped) };
         match (-ended_with.result, stopped) {
             (..=0, _) => return Ok(ended_with.result as i16),
-            (libc::ECANCELED | libc::EINTR | libc::EAGAIN, Some(signal)) => {
-                return Err(ended(signal));
+            (libc::ECANCELED | libc::EINTR | libc::EAGAIN, Some(stop)) => {
+                return Err(stop.error());
             }
             (libc::ECANCELED | libc::EINTR | libc::EAGAIN, None) => {}
             (errno, _) => return Err(io::Error::from_raw_os_error(errno)),
@@ -250,7 +254,7 @@ pub(crate) fn poll_by_ring(
     }
 }
 
-fn reason(call: &Call, op: &Op) -> Reason {
+fn reason(call: &Call<'_>, op: &Op) -> Reason {
     let kind = match (op, call.direction) {
         (Op::Poll { .. }, _) => Kind::Ready,
         (_, Direction::Read) => Kind::Read,

@@ -86,7 +86,7 @@ impl IoHandle {
         let op = Op::SendMsg { fd: self.fd.as_raw_fd(), message: &message };
         // SAFETY: as in `send_to`.
         let attempt = |may_block| unsafe { op.attempt(may_block) };
-        self.perform_with_pauses(Direction::Write, attempt).map(|sent| sent as usize)
+        self.perform_with_pauses(Direction::Write, None, attempt).map(|sent| sent as usize)
     }
 
     /// Sends bytes with descriptors; may send less bytes, but at least one and all descriptors.

@@ -22,6 +22,7 @@
 //! trying on 30 % of a flood.)
 
 pub(crate) mod blocking;
+pub(crate) mod bounds;
 pub(crate) mod claim;
 mod complete;
 mod message;
@@ -29,6 +30,7 @@ mod mode;
 mod pauses;
 mod plain;
 pub(crate) mod poll_arm;
+mod send_file;
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -53,6 +55,7 @@ use crate::driver::{Driver, op};
 use crate::wait::{self, Signal};
 use crate::worker::Worker;
 
+use self::bounds::{Bounds, Cut, WasCut};
 use self::claim::Claim;
 use self::mode::Mode;
 
@@ -199,7 +202,6 @@ impl IoHandle {
     }
 
     /// [`IoHandle::recv`] that never waits: `WouldBlock`, also while it is another's turn.
-    #[cfg(any(feature = "futures", feature = "tls"))]
     pub(crate) fn try_recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let (fd, len) = (self.fd.as_raw_fd(), buffer.len());
         let op = Op::Recv { fd, buffer: buffer.as_mut_ptr(), len, flags: 0 };
@@ -295,7 +297,7 @@ impl IoHandle {
         }
     }
 
-    fn wait_for(&self, call: &Call, events: i16) -> io::Result<i16> {
+    fn wait_for(&self, call: &Call<'_>, events: i16) -> io::Result<i16> {
         if call.worker.is_unwinding() {
             return Err(unwinding());
         }
@@ -496,24 +498,63 @@ pub(crate) fn begin_call() -> io::Result<()> {
 }
 
 /// One call of a coroutine: who makes it, on which half, for how long it may wait.
-struct Call {
+struct Call<'a> {
     worker: &'static Worker,
     direction: Direction,
     timeout: Option<Duration>,
     /// Set when the first wait begins: all waits of a call end at the same time.
     deadline: OnceCell<Nanos>,
+    bounds: Option<&'a Bounds<'a>>,
 }
 
-impl Call {
-    fn new(worker: &'static Worker, direction: Direction, timeout: Option<Duration>) -> Call {
-        Call { worker, direction, timeout, deadline: OnceCell::new() }
+impl<'a> Call<'a> {
+    fn new(worker: &'static Worker, direction: Direction, timeout: Option<Duration>) -> Call<'a> {
+        Call { worker, direction, timeout, deadline: OnceCell::new(), bounds: None }
+    }
+
+    fn bounded(worker: &'static Worker, direction: Direction, bounds: &'a Bounds<'a>) -> Call<'a> {
+        let call = Call::new(worker, direction, bounds.timeout);
+        Call { bounds: Some(bounds), ..call }
+    }
+
+    fn cut(&self) -> Option<&'a Cut> {
+        self.bounds.map(|bounds| bounds.cut)
     }
 
     /// Counted from now. The turn's cached clock would save a clock read, but a coroutine that
     /// has computed since would be timed out early; only calls that wait with a timeout pay.
     fn deadline(&self) -> Option<Nanos> {
-        let timeout = self.timeout?;
-        Some(*self.deadline.get_or_init(|| self.worker.after(timeout)))
+        let by_timeout =
+            self.timeout.map(|timeout| *self.deadline.get_or_init(|| self.worker.after(timeout)));
+        match self.bounds {
+            Some(bounds) => blocking::nearer(by_timeout, bounds.deadline),
+            None => by_timeout,
+        }
+    }
+}
+
+/// Why a wait was ended before what was waited for came.
+#[derive(Clone, Copy)]
+enum Stop {
+    By(Signal),
+    Cut,
+}
+
+impl Stop {
+    fn error(self) -> io::Error {
+        match self {
+            Stop::By(signal) => ended(signal),
+            Stop::Cut => WasCut::error(),
+        }
+    }
+
+    /// Of a wait that ended with `signal`; `None` when nothing stopped it.
+    fn of(signal: Signal, cut: Option<&Cut>) -> Option<Stop> {
+        match signal {
+            Signal::Wake if cut.is_some_and(Cut::is_set) => Some(Stop::Cut),
+            Signal::Wake => None,
+            Signal::TimedOut | Signal::Cancelled => Some(Stop::By(signal)),
+        }
     }
 }
 

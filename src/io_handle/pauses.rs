@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use socket2::{SockAddr, SockRef};
 
-use super::{Call, Direction, IoHandle, blocking, ended, refused, unwinding};
+use super::bounds::{Bounds, WasCut};
+use super::{Call, Direction, IoHandle, Stop, blocking, ended, refused, unwinding};
 use crate::clock::{self, Nanos};
 use crate::wait::{self, Kind, Reason, Signal};
 use crate::{current, limit};
@@ -38,16 +39,20 @@ impl IoHandle {
     pub(super) fn perform_with_pauses(
         &self,
         direction: Direction,
+        bounds: Option<&Bounds<'_>>,
         attempt: impl Fn(bool) -> io::Result<i32>,
     ) -> io::Result<i32> {
         let Some(worker) = current::worker() else {
-            return match limit::of_thread(true) {
-                None => self.block_on(direction, |_| attempt(true)),
-                Some(limit) => self.attempt_until(limit, direction, attempt),
+            return match (limit::of_thread(true), bounds) {
+                (None, None) => self.block_on(direction, |_| attempt(true)),
+                (limit, _) => self.attempt_until(limit, direction, bounds, attempt),
             };
         };
         let nonblocking = self.begin(worker)?;
-        let call = Call::new(worker, direction, self.timeout(direction));
+        let call = match bounds {
+            None => Call::new(worker, direction, self.timeout(direction)),
+            Some(bounds) => Call::bounded(worker, direction, bounds),
+        };
         let reason = Reason::io(Kind::Write, self.fd.as_raw_fd());
         let mut pause = FIRST_PAUSE;
         let mut timed_out = false;
@@ -68,26 +73,31 @@ impl IoHandle {
             }
             let again = worker.after(pause);
             let until = call.deadline().map_or(again, |deadline| deadline.min(again));
-            match wait::suspend(worker, reason, Some(until), false) {
-                Signal::Cancelled => return Err(ended(Signal::Cancelled)),
-                Signal::TimedOut => timed_out = call.deadline() == Some(until),
-                Signal::Wake => {}
+            let signal = wait::suspend(worker, reason, Some(until), false);
+            match Stop::of(signal, call.cut()) {
+                Some(Stop::By(Signal::TimedOut)) => timed_out = call.deadline() == Some(until),
+                Some(stop) => return Err(stop.error()),
+                None => {}
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// The same on a plain thread whose waits a limit bounds.
+    /// The same on a plain thread whose waits a limit bounds, or the caller.
     #[cold]
     fn attempt_until(
         &self,
-        limit: Nanos,
+        limit: Option<Nanos>,
         direction: Direction,
+        bounds: Option<&Bounds<'_>>,
         attempt: impl Fn(bool) -> io::Result<i32>,
     ) -> io::Result<i32> {
         blocking::begin()?;
-        let timeout = self.timeout(direction).map_or(Nanos::MAX, clock::after);
-        let until = limit.min(timeout);
+        let deadline = match bounds {
+            None => self.timeout(direction).map(clock::after),
+            Some(bounds) => bounds.deadline_from(clock::now()),
+        };
+        let until = blocking::nearer(limit, deadline).unwrap_or(Nanos::MAX);
         let mut pause = FIRST_PAUSE;
         loop {
             let now = clock::now();
@@ -98,6 +108,9 @@ impl IoHandle {
             if self.mode.is_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
+            if bounds.is_some_and(|bounds| bounds.cut.is_set()) {
+                return Err(WasCut::error());
+            }
             if now >= until {
                 blocking::begin()?;
                 return Err(ended(Signal::TimedOut));
@@ -107,13 +120,19 @@ impl IoHandle {
         }
     }
 
-    /// Connects a fresh AF_UNIX socket, for as long as the blocking call would wait.
-    pub(crate) fn connect_local(&self, address: &SockAddr) -> io::Result<()> {
-        if current::worker().is_some() || limit::of_thread(true).is_some() {
+    /// Connects a fresh AF_UNIX socket, for as long as the blocking call would wait, or within
+    /// bounds.
+    pub(crate) fn connect_local(
+        &self,
+        address: &SockAddr,
+        bounds: Option<&Bounds<'_>>,
+    ) -> io::Result<()> {
+        let may_block = current::worker().is_none() && limit::of_thread(true).is_none();
+        if !may_block || bounds.is_some() {
             self.mode.borrow_nonblocking(self.fd.as_fd())?;
         }
         let connect = |_may_block| SockRef::from(self).connect(address).map(|()| 0);
-        self.perform_with_pauses(Direction::Write, connect)?;
+        self.perform_with_pauses(Direction::Write, bounds, connect)?;
         self.mode.return_nonblocking(self.fd.as_fd());
         Ok(())
     }

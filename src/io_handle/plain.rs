@@ -56,7 +56,7 @@ impl IoHandle {
     #[cold]
     pub(super) unsafe fn by_ring_and_mode(
         &self,
-        call: &Call,
+        call: &Call<'_>,
         ring: &Uring,
         op: &Op,
     ) -> io::Result<(i32, bool)> {

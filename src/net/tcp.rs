@@ -124,6 +124,11 @@ impl TcpStream {
         Ok(TcpStream { io })
     }
 
+    /// A socket on which `connect` was called; waiting for its end is the caller's.
+    pub(crate) fn from_connecting(socket: Socket) -> TcpStream {
+        TcpStream { io: IoHandle::new(socket.into(), false) }
+    }
+
     /// The address of the other end.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         ip_address(self.options().peer_addr()?)

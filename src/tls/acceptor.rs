@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use super::engine::ServerSetup;
+use super::engine::{Engine, ServerSetup};
 use super::identity::{Certificate, Identity};
 use super::key_log::KeyLog;
 use super::options::{Common, Crypto, HANDSHAKE_TIMEOUT, TlsVersion};
@@ -77,6 +77,9 @@ pub(super) enum Clients {
 pub struct TlsAcceptor {
     current: RwLock<Current>,
 }
+
+/// What goes before a server's errors.
+pub(super) const WITH_CLIENT: &str = "TLS handshake with a client failed";
 
 #[derive(Clone)]
 struct Current {
@@ -241,10 +244,16 @@ impl TlsAcceptor {
         transport: S,
         received: &[u8],
     ) -> io::Result<TlsStream<S>> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let engine = current.setup.engine().map_err(|error| error.to_io())?;
-        let what = "TLS handshake with a client failed";
-        TlsStream::handshake(transport, engine, received, current.handshake_timeout, what)
+        let (engine, timeout) = (self.engine()?, self.current().handshake_timeout);
+        TlsStream::handshake(transport, engine, received, timeout, WITH_CLIENT)
+    }
+
+    pub(super) fn engine(&self) -> io::Result<Engine> {
+        self.current().setup.engine().map_err(|error| error.to_io())
+    }
+
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -43,6 +43,7 @@ use super::buffer::{Buffer, RECORD, USUAL};
 use super::engine::{Engine, Pause, Plaintext};
 use super::error::{Error, ErrorKind};
 use super::transport::Transport;
+use crate::io_handle::bounds::WasCut;
 use crate::io_handle::claim::{Claim, Held};
 use crate::io_handle::{begin_call, ended};
 
@@ -109,7 +110,8 @@ impl Half {
 /// Whether the same call may be made again.
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-    matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
+    let was_cut = || error.get_ref().is_some_and(|inner| inner.is::<WasCut>());
+    matches!(error.kind(), Interrupted | TimedOut | WouldBlock) || was_cut()
 }
 
 /// What the engine is to send.
@@ -221,7 +223,11 @@ impl<S: Transport> Duplex<S> {
     }
 
     /// Both sides' handshake. Nobody else uses the connection yet.
-    pub(super) fn shake_hands(&self) -> io::Result<()> {
+    pub(super) fn shake_hands(
+        &self,
+        read: impl Fn(&S, &mut [u8]) -> io::Result<usize>,
+        write: impl Fn(&S, &[u8]) -> io::Result<usize>,
+    ) -> io::Result<()> {
         loop {
             let (is_over, failed) = {
                 let state = &mut *self.lock();
@@ -235,11 +241,11 @@ impl<S: Transport> Duplex<S> {
                 let _ = self.drain(Transport::try_write);
                 return Err(error.to_io());
             }
-            self.drain(Transport::write)?;
+            self.drain(&write)?;
             if is_over {
                 return Ok(());
             }
-            let state = self.fill_by(self.lock(), Transport::read)?;
+            let state = self.fill_by(self.lock(), &read)?;
             if matches!(state.reads, Half::Ended) {
                 let text = "the peer closed the connection in the middle of it";
                 return Err(Error::new(ErrorKind::Closed, text).to_io());
@@ -247,24 +253,52 @@ impl<S: Transport> Duplex<S> {
         }
     }
 
-    pub(super) fn read(&self, target: &mut [u8]) -> io::Result<usize> {
+    /// Reads; `read` is how the transport is read, and may wait.
+    pub(super) fn read(
+        &self,
+        target: &mut [u8],
+        read: impl Fn(&S, &mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         begin_call()?;
         if target.is_empty() {
             return Ok(0);
         }
         let _turn = self.reading.acquire(-1, || None).map_err(ended)?;
-        self.read_by(target, Transport::read)
+        self.read_in_turn(target, read)
     }
 
     /// [`Duplex::read`] that never waits: `WouldBlock`, also while another reads.
     pub(super) fn try_read(&self, target: &mut [u8]) -> io::Result<usize> {
         let turn = self.reading.try_acquire();
         let _turn = turn.ok_or(io::ErrorKind::WouldBlock)?;
-        self.read_by(target, Transport::try_read)
+        self.read_in_turn(target, Transport::try_read)
+    }
+
+    /// What a read would find, without waiting; nothing is taken. `None` while there is nothing,
+    /// else whether there is data.
+    pub(super) fn look(&self) -> Option<bool> {
+        // Somebody reads, and takes what there is.
+        let _turn = self.reading.try_acquire()?;
+        let mut state = self.lock();
+        loop {
+            state.decrypt(&mut []);
+            if !state.plaintext.is_empty() {
+                return Some(true);
+            }
+            let is_over = state.engine.has_peer_closed() || !matches!(state.reads, Half::Open);
+            if is_over || state.failed.is_some() {
+                return Some(false);
+            }
+            state = match self.fill_by(state, Transport::try_read) {
+                Ok(state) => state,
+                Err(error) if is_passing(&error) => return None,
+                Err(_) => return Some(false),
+            };
+        }
     }
 
     /// The caller has the reader's turn.
-    fn read_by(
+    fn read_in_turn(
         &self,
         target: &mut [u8],
         read: impl Fn(&S, &mut [u8]) -> io::Result<usize>,
@@ -318,15 +352,36 @@ impl<S: Transport> Duplex<S> {
         }
     }
 
-    pub(super) fn write(&self, data: &[u8]) -> io::Result<usize> {
+    /// Accepts data; `write` is how the transport is written, and may wait.
+    pub(super) fn write(
+        &self,
+        data: &[u8],
+        write: impl Fn(&S, &[u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         begin_call()?;
         let turn = self.writing.acquire(-1, || None).map_err(ended)?;
+        self.write_in_turn(turn, data, write)
+    }
+
+    /// [`Duplex::write`] that never waits: `WouldBlock`, also while another writes. What it accepts
+    /// may be sent by the next call only.
+    pub(super) fn try_write(&self, data: &[u8]) -> io::Result<usize> {
+        let turn = self.writing.try_acquire().ok_or(io::ErrorKind::WouldBlock)?;
+        self.write_in_turn(turn, data, Transport::try_write)
+    }
+
+    fn write_in_turn(
+        &self,
+        turn: Held<'_>,
+        data: &[u8],
+        write: impl Fn(&S, &[u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         let count = data.len().min(WRITE);
         let mut state = self.lock();
         if state.has_more_to_send() {
             // What a former call was left with goes first.
             drop(state);
-            self.drain(Transport::write)?;
+            self.drain(&write)?;
             state = self.lock();
         }
         state.check_write()?;
@@ -335,7 +390,7 @@ impl<S: Transport> Duplex<S> {
         }
         let bytes = state.take_outgoing();
         drop(state);
-        match self.send_all(bytes, Transport::write) {
+        match self.send_all(bytes, &write) {
             // Accepted: the next call goes on with it.
             Err(error) if is_passing(&error) => {}
             result => result?,

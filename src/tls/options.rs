@@ -247,6 +247,11 @@ impl TlsOptions {
         Ok(self.setup.get_or_init(|| setup))
     }
 
+    /// The name that is checked when `host` was connected to.
+    pub(crate) fn name_or<'a>(&'a self, host: &'a str) -> &'a str {
+        self.settings.server_name.as_deref().unwrap_or(host)
+    }
+
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
     }

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
+use super::acceptor::{TlsAcceptor, WITH_CLIENT};
 use super::buffer::RECORD;
 use super::duplex::Duplex;
 use super::engine::Engine;
@@ -88,6 +89,39 @@ impl<S: Transport> TlsStream<S> {
         TlsStream::handshake(transport, engine, received, settings.handshake_timeout, &what)
     }
 
+    /// [`connect_after`](TlsStream::connect_after), bounded by how the transport is read and
+    /// written.
+    pub(crate) fn connect_by(
+        transport: S,
+        server: &str,
+        options: &TlsOptions,
+        received: &[u8],
+        read: impl Fn(&S, &mut [u8]) -> io::Result<usize>,
+        write: impl Fn(&S, &[u8]) -> io::Result<usize>,
+    ) -> io::Result<TlsStream<S>> {
+        let settings = options.settings();
+        let name = settings.server_name.as_deref().unwrap_or(server);
+        let what = format!("TLS handshake with {name:?} failed");
+        let engine = options.setup()?.engine(name).map_err(|error| error.during(&what).to_io())?;
+        TlsStream::finish(Duplex::new(transport, engine, received), &what, |duplex| {
+            duplex.shake_hands(read, write)
+        })
+    }
+
+    /// The server's side of it.
+    pub(crate) fn accept_by(
+        transport: S,
+        acceptor: &TlsAcceptor,
+        received: &[u8],
+        read: impl Fn(&S, &mut [u8]) -> io::Result<usize>,
+        write: impl Fn(&S, &[u8]) -> io::Result<usize>,
+    ) -> io::Result<TlsStream<S>> {
+        let engine = acceptor.engine()?;
+        TlsStream::finish(Duplex::new(transport, engine, received), WITH_CLIENT, |duplex| {
+            duplex.shake_hands(read, write)
+        })
+    }
+
     pub(super) fn handshake(
         transport: S,
         engine: Engine,
@@ -96,15 +130,20 @@ impl<S: Transport> TlsStream<S> {
         what: &str,
     ) -> io::Result<TlsStream<S>> {
         let duplex = Duplex::new(transport, engine, received);
-        let result = time::timeout(timeout, || duplex.shake_hands());
-        let error = match result {
-            Ok(Ok(())) => {
-                // Signatures and chains of certificates go deep; what follows does not.
-                release_stack();
-                return Ok(TlsStream { duplex });
-            }
-            Ok(Err(error)) => error,
-            Err(elapsed) => elapsed.into(),
+        TlsStream::finish(duplex, what, |duplex| {
+            time::timeout(timeout, || duplex.shake_hands(Transport::read, Transport::write))?
+        })
+    }
+
+    fn finish(
+        duplex: Duplex<S>,
+        what: &str,
+        shake_hands: impl FnOnce(&Duplex<S>) -> io::Result<()>,
+    ) -> io::Result<TlsStream<S>> {
+        let Err(error) = shake_hands(&duplex) else {
+            // Signatures and chains of certificates go deep; what follows does not.
+            release_stack();
+            return Ok(TlsStream { duplex });
         };
         Err(match Error::of(&error) {
             Some(error) => error.clone().during(what).to_io(),
@@ -112,8 +151,62 @@ impl<S: Transport> TlsStream<S> {
                 let text = "the peer took too long";
                 Error::new(ErrorKind::Timeout, text).during(what).to_io()
             }
+            // Somebody else's, who wants it back.
+            None if error.kind() == io::ErrorKind::Other => error,
             None => io::Error::new(error.kind(), format!("{what}: {error}")),
         })
+    }
+
+    pub(crate) fn read_by(
+        &self,
+        buffer: &mut [u8],
+        read: impl Fn(&S, &mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.duplex.read(buffer, read)
+    }
+
+    pub(crate) fn write_by(
+        &self,
+        data: &[u8],
+        write: impl Fn(&S, &[u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.duplex.write(data, write)
+    }
+
+    pub(crate) fn try_write(&self, data: &[u8]) -> io::Result<usize> {
+        self.duplex.try_write(data)
+    }
+
+    /// Short pieces go into one record together.
+    pub(crate) fn write_vectored_by(
+        &self,
+        buffers: &[IoSlice<'_>],
+        write: impl Fn(&S, &[u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut filled = buffers.iter().filter(|buffer| !buffer.is_empty());
+        let Some(first) = filled.next() else { return self.duplex.write(&[], write) };
+        if first.len() >= RECORD / 2 || filled.next().is_none() {
+            return self.duplex.write(first, write);
+        }
+        let mut record = Vec::with_capacity(RECORD);
+        for buffer in buffers {
+            let room = RECORD - record.len();
+            record.extend_from_slice(&buffer[..buffer.len().min(room)]);
+        }
+        self.duplex.write(&record, write)
+    }
+
+    /// See [`Duplex::look`].
+    pub(crate) fn look(&self) -> Option<bool> {
+        self.duplex.look()
+    }
+
+    /// Ends one direction, or both, and waits for nothing: our goodbye is sent if it can be.
+    pub(crate) fn shutdown_at_once(&self, how: Shutdown) -> io::Result<()> {
+        if how != Shutdown::Read {
+            self.duplex.say_goodbye_at_once();
+        }
+        self.transport().shutdown(how)
     }
 
     /// The transport, for its addresses, timeouts and options. What is read from it or written to
@@ -220,23 +313,23 @@ impl<S: Transport> Drop for TlsStream<S> {
 
 impl<S: Transport> Read for TlsStream<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.duplex.read(buffer)
+        self.duplex.read(buffer, Transport::read)
     }
 }
 
 impl<S: Transport> Read for &TlsStream<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.duplex.read(buffer)
+        self.duplex.read(buffer, Transport::read)
     }
 }
 
 impl<S: Transport> Write for TlsStream<S> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.duplex.write(buffer)
+        self.duplex.write(buffer, Transport::write)
     }
 
     fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        write_vectored(&self.duplex, buffers)
+        self.write_vectored_by(buffers, Transport::write)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -246,31 +339,16 @@ impl<S: Transport> Write for TlsStream<S> {
 
 impl<S: Transport> Write for &TlsStream<S> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.duplex.write(buffer)
+        self.duplex.write(buffer, Transport::write)
     }
 
     fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        write_vectored(&self.duplex, buffers)
+        self.write_vectored_by(buffers, Transport::write)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.duplex.flush()
     }
-}
-
-/// Short pieces go into one record together.
-fn write_vectored<S: Transport>(duplex: &Duplex<S>, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-    let mut filled = buffers.iter().filter(|buffer| !buffer.is_empty());
-    let Some(first) = filled.next() else { return duplex.write(&[]) };
-    if first.len() >= RECORD / 2 || filled.next().is_none() {
-        return duplex.write(first);
-    }
-    let mut record = Vec::with_capacity(RECORD);
-    for buffer in buffers {
-        let room = RECORD - record.len();
-        record.extend_from_slice(&buffer[..buffer.len().min(room)]);
-    }
-    duplex.write(&record)
 }
 
 impl<S: Transport + fmt::Debug> fmt::Debug for TlsStream<S> {

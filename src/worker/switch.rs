@@ -110,7 +110,6 @@ impl Worker {
             unsafe { self.wheel.disarm(&block.timer) };
         }
         debug_assert!(!block.op.is_out(), "an operation outlived its coroutine");
-        self.counters.finished.add(1);
         match block.signals.retire() {
             Retired::Free => self.vacate(block),
             Retired::StillLinked => self.lingering.set(self.lingering.get() + 1),

@@ -107,6 +107,17 @@ pub fn redis() -> Option<Server> {
     }))
 }
 
+/// An empty memcached.
+pub fn memcached() -> Option<Server> {
+    let memcached = find("memcached")?;
+    Some(Server::start("memcached", |address, _| {
+        let mut command = Command::new(&memcached);
+        command.args(["-l", &address.ip().to_string(), "-p", &address.port().to_string()]);
+        command.args(["-U", "0", "-u", "nobody"]);
+        command
+    }))
+}
+
 /// An nginx that serves the files which `fill` has put into its directory; over TLS with
 /// `certificate.pem` and `key.pem` from there.
 pub fn nginx(is_tls: bool, fill: impl Fn(&Path) -> io::Result<()>) -> Option<Server> {

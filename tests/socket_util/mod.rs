@@ -45,6 +45,19 @@ pub fn closed_port() -> std::net::SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
+/// A listener that nobody accepts from, with all its room taken: further connections hang.
+pub fn full_listener() -> (std::net::TcpListener, std::net::SocketAddr, Vec<std::net::TcpStream>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    socket2::SockRef::from(&listener).listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut clients = Vec::new();
+    let patience = Duration::from_millis(50);
+    while let Ok(client) = std::net::TcpStream::connect_timeout(&address, patience) {
+        clients.push(client);
+    }
+    (listener, address, clients)
+}
+
 /// Gives way until the condition holds.
 pub fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {

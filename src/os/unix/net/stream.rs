@@ -12,6 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::address::{from_kernel, of_path, to_kernel};
 use super::{UCred, socket};
 use crate::io_handle::IoHandle;
+use crate::io_handle::bounds::Bounds;
 use crate::socket::{descriptor_conversions, socket_methods, socket_timeouts, stream_transfers};
 
 /// A connection between two processes of one machine; [`std::os::unix::net::UnixStream`] for
@@ -60,8 +61,26 @@ impl UnixStream {
     }
 
     fn connect_to(address: &SockAddr) -> io::Result<UnixStream> {
-        let stream = UnixStream { io: IoHandle::new(socket(Type::STREAM)?.into(), false) };
-        stream.io.connect_local(address)?;
+        let stream = UnixStream::unconnected()?;
+        stream.io.connect_local(address, None)?;
+        Ok(stream)
+    }
+
+    fn unconnected() -> io::Result<UnixStream> {
+        Ok(UnixStream { io: IoHandle::new(socket(Type::STREAM)?.into(), false) })
+    }
+
+    /// [`connect_addr`](UnixStream::connect_addr) within bounds; `made` is called when there is a
+    /// socket.
+    pub(crate) fn connect_bounded(
+        address: &SocketAddr,
+        bounds: &Bounds<'_>,
+        made: impl FnOnce(),
+    ) -> io::Result<UnixStream> {
+        let address = to_kernel(address)?;
+        let stream = UnixStream::unconnected()?;
+        made();
+        stream.io.connect_local(&address, Some(bounds))?;
         Ok(stream)
     }
 

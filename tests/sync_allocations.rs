@@ -1,40 +1,17 @@
 //! Waiting for a lock or a condition allocates nothing, whoever waits.
 
-#![allow(unsafe_code)]
-
+#[path = "support/counting.rs"]
+mod counting;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cosocket::sync::{Condvar, Mutex, RwLock};
 use cosocket::thread;
+use counting::allocations_during;
 use support::{on_workers, suspended};
-
-/// The system's allocator, counting calls.
-struct Counting;
-
-static CALLS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: the system's allocator does the work.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        CALLS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller vouches.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as the caller vouches.
-        unsafe { System.dealloc(memory, layout) };
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// What two parties fight over, and how often each of them had it.
 #[derive(Default)]
@@ -71,13 +48,6 @@ impl Prize {
     }
 }
 
-/// How often memory was asked for while `f` ran.
-fn calls_during(f: impl FnOnce()) -> usize {
-    let before = CALLS.load(Ordering::Relaxed);
-    f();
-    CALLS.load(Ordering::Relaxed) - before
-}
-
 /// Counts in the whole process, so there is one test. What is made once, at the first wait or wake
 /// of its kind, is made in a first half of the game.
 #[test]
@@ -88,7 +58,7 @@ fn waits_of_coroutines_and_threads_allocate_nothing() {
         let theirs = Rc::clone(&prize);
         let other = suspended(move || theirs.play(1, 0..2 * HALF));
         prize.play(0, 0..HALF);
-        let calls = calls_during(|| prize.play(0, HALF..2 * HALF));
+        let calls = allocations_during(|| prize.play(0, HALF..2 * HALF));
         other.join().unwrap();
         assert_eq!(*prize.mutex.lock().unwrap(), 4 * HALF);
         assert_eq!(calls, 0, "between two coroutines");
@@ -102,7 +72,7 @@ fn waits_of_coroutines_and_threads_allocate_nothing() {
             std::thread::park();
         });
         prize.play(0, 0..HALF);
-        let calls = calls_during(|| prize.play(0, HALF..2 * HALF));
+        let calls = allocations_during(|| prize.play(0, HALF..2 * HALF));
         other.thread().unpark();
         other.join().unwrap();
         assert_eq!(calls, 0, "between a coroutine and a thread");

@@ -1,0 +1,285 @@
+//! Many writers on one socket: their messages queue, whole, and one coroutine sends them.
+//!
+//! ```text
+//!   write --> queue --> coroutine --> Cosocket::send
+//!               |
+//!     bytes:    0 ........ low ............ high ....
+//!               open ------------------------> FULL: writers wait
+//!                           open <------------'      until it is down to `low`
+//! ```
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+
+use super::{Cosocket, Error, ErrorKind};
+use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::thread::{self, JoinHandle};
+
+/// What one send takes out of the queue at most, in bytes, unless a message is longer.
+const BATCH: usize = 64 << 10;
+
+/// Between how many bytes in its queue a [`QueuedWriter`] holds writers back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// From so many bytes on, writers wait.
+    pub high: usize,
+    /// Until it is down to so many.
+    pub low: usize,
+}
+
+impl Default for Watermarks {
+    /// 256 KiB and 64 KiB.
+    fn default() -> Watermarks {
+        Watermarks { high: 256 << 10, low: 64 << 10 }
+    }
+}
+
+/// What happened to the queue of a [`QueuedWriter`]; the two take turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueEvent {
+    /// It has reached the high watermark.
+    Full,
+    /// It has come down to the low watermark.
+    Drained,
+}
+
+/// A queue in front of a socket, for several writers, or for one that must not wait for the peer
+/// each time. Messages go out in the order of the calls, and are never mixed.
+///
+/// While the queue is full, [`write`](QueuedWriter::write) waits: a peer that does not read holds its
+/// writers back, and memory stays bounded. While it exists, nobody else should send on the
+/// socket: whoever does, gets or gives `BusyWriting`. Dropping it sends what is in the queue, in the
+/// background.
+///
+/// ```
+/// use cosocket::{Cosocket, QueuedWriter, Watermarks, thread};
+/// use std::sync::Arc;
+///
+/// let (socket, peer) = Cosocket::pair()?;
+/// let writer = QueuedWriter::new(Arc::new(socket), Watermarks::default());
+/// thread::scope(|scope| {
+///     for name in ["alice", "bob"] {
+///         let writer = &writer;
+///         scope.spawn(move || writer.write(format!("{name} was here\n")).unwrap());
+///     }
+/// });
+/// writer.finish()?;
+/// let mut text = String::new();
+/// while let Ok(bytes) = peer.receive_any(4096) {
+///     text += std::str::from_utf8(&bytes).unwrap();
+/// }
+/// let mut lines: Vec<_> = text.lines().collect();
+/// lines.sort();
+/// assert_eq!(lines, ["alice was here", "bob was here"]);
+/// # std::io::Result::Ok(())
+/// ```
+pub struct QueuedWriter {
+    shared: Arc<Shared>,
+    sender: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    socket: Arc<Cosocket>,
+    watermarks: Watermarks,
+    queue: Mutex<Queue>,
+    /// Something was queued, or the writer is gone.
+    work: Condvar,
+    /// The queue has become shorter, or of no use.
+    progress: Condvar,
+    on_event: Box<dyn Fn(QueueEvent) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: VecDeque<Vec<u8>>,
+    /// In the queue and in the send that is under way.
+    bytes: usize,
+    is_full: bool,
+    is_closed: bool,
+    failure: Option<(ErrorKind, String)>,
+}
+
+impl QueuedWriter {
+    /// A writer in front of `socket`, whose coroutine starts here.
+    #[must_use]
+    pub fn new(socket: Arc<Cosocket>, watermarks: Watermarks) -> QueuedWriter {
+        QueuedWriter::with_events(socket, watermarks, |_| ())
+    }
+
+    /// The same; `on_event` is called, by whoever is the cause, each time the queue gets full and
+    /// each time it is drained after that.
+    #[must_use]
+    pub fn with_events(
+        socket: Arc<Cosocket>,
+        watermarks: Watermarks,
+        on_event: impl Fn(QueueEvent) + Send + Sync + 'static,
+    ) -> QueuedWriter {
+        let shared = Arc::new(Shared {
+            socket,
+            watermarks,
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            on_event: Box::new(on_event),
+        });
+        let sending = Arc::clone(&shared);
+        let sender = thread::spawn(move || sending.send_all());
+        QueuedWriter { shared, sender: Some(sender) }
+    }
+
+    /// Queues a message. Waits while the queue is full.
+    ///
+    /// # Errors
+    ///
+    /// What a send before has failed with. Then nothing is queued any more.
+    ///
+    /// # Cancel
+    ///
+    /// Unwinds, and the message is not queued; so does a [`timeout`](crate::time::timeout) around it.
+    pub fn write(&self, message: impl Into<Vec<u8>>) -> Result<(), Error> {
+        let shared = &*self.shared;
+        let is_full = |queue: &mut Queue| queue.is_full && queue.failure.is_none();
+        let queue = shared.progress.wait_while(shared.lock(), is_full);
+        shared.push(queue.unwrap_or_else(PoisonError::into_inner), message.into())
+    }
+
+    /// Queues a message, unless the queue is full.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when it is; else as [`write`](QueuedWriter::write).
+    pub fn try_write(&self, message: impl Into<Vec<u8>>) -> Result<(), Error> {
+        let queue = self.shared.lock();
+        if queue.is_full && queue.failure.is_none() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.shared.push(queue, message.into())
+    }
+
+    /// How many bytes the kernel has not taken yet.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.lock().bytes
+    }
+
+    /// Waits until all that was queued has been taken by the kernel.
+    ///
+    /// # Errors
+    ///
+    /// What a send has failed with.
+    pub fn flush(&self) -> Result<(), Error> {
+        let queued = |queue: &mut Queue| queue.bytes > 0 && queue.failure.is_none();
+        let queue = self.shared.progress.wait_while(self.shared.lock(), queued);
+        queue.unwrap_or_else(PoisonError::into_inner).check()
+    }
+
+    /// [`flush`](QueuedWriter::flush), and the end of the writer. The socket is free again then.
+    ///
+    /// # Errors
+    ///
+    /// What a send has failed with.
+    pub fn finish(mut self) -> Result<(), Error> {
+        let flushed = self.flush();
+        self.shared.close();
+        if let Some(sender) = self.sender.take() {
+            let _ = sender.join();
+        }
+        flushed
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, mut queue: MutexGuard<'_, Queue>, message: Vec<u8>) -> Result<(), Error> {
+        queue.check()?;
+        queue.bytes += message.len();
+        queue.messages.push_back(message);
+        let has_filled = !queue.is_full && queue.bytes >= self.watermarks.high.max(1);
+        queue.is_full |= has_filled;
+        drop(queue);
+        self.work.notify_one();
+        if has_filled {
+            (self.on_event)(QueueEvent::Full);
+        }
+        Ok(())
+    }
+
+    fn close(&self) {
+        self.lock().is_closed = true;
+        self.work.notify_one();
+    }
+
+    fn send_all(&self) {
+        loop {
+            let idle = |queue: &mut Queue| queue.messages.is_empty() && !queue.is_closed;
+            let queue = self.work.wait_while(self.lock(), idle);
+            let batch = queue.unwrap_or_else(PoisonError::into_inner).take_batch();
+            if batch.is_empty() {
+                return;
+            }
+            let sent = self.socket.send(&batch);
+            let is_over = sent.is_err();
+            self.note_sent(sent);
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    fn note_sent(&self, sent: Result<usize, Error>) {
+        let mut queue = self.lock();
+        match sent {
+            Ok(bytes) => queue.bytes -= bytes,
+            Err(error) => {
+                queue.failure = Some((error.kind(), error.to_string()));
+                queue.messages.clear();
+            }
+        }
+        let has_drained = queue.is_full && queue.bytes <= self.watermarks.low;
+        queue.is_full &= !has_drained;
+        drop(queue);
+        self.progress.notify_all();
+        if has_drained {
+            (self.on_event)(QueueEvent::Drained);
+        }
+    }
+}
+
+impl Queue {
+    fn check(&self) -> Result<(), Error> {
+        match &self.failure {
+            Some((kind, text)) => Err(Error::with_text(*kind, text.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn take_batch(&mut self) -> Vec<Vec<u8>> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while let Some(message) = self.messages.front()
+            && (bytes == 0 || bytes + message.len() <= BATCH)
+        {
+            bytes += message.len();
+            batch.extend(self.messages.pop_front());
+        }
+        batch
+    }
+}
+
+impl Drop for QueuedWriter {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl fmt::Debug for QueuedWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueuedWriter")
+            .field("socket", &self.shared.socket)
+            .field("watermarks", &self.shared.watermarks)
+            .finish_non_exhaustive()
+    }
+}
