@@ -192,7 +192,7 @@ pub use blocking::unblock;
 pub use cosocket::TlsAgreement;
 pub use cosocket::{
     Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, LINE_LIMIT, Number, OptionName,
-    PEEK_LIMIT, Parts, Pieces, QueueEvent, QueuedWriter, SocketOption, Stream, Target, Text,
+    PEEK_LIMIT, Parts, Pieces, Proxy, QueueEvent, QueuedWriter, SocketOption, Stream, Target, Text,
     TimeoutMode, Until, Watermarks, connect, framing,
 };
 pub use driver::Choice as Driver;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use cosocket::net::TcpListener;
 use cosocket::os::unix::net::{UnixListener, UnixStream};
 use cosocket::{
-    Address, Cosocket, ErrorKind, OptionName, SocketOption, Stream, spawn, thread, time,
+    Address, Cosocket, ErrorKind, OptionName, Proxy, SocketOption, Stream, spawn, thread, time,
 };
 use socket_util::{closed_port, everywhere, full_listener, spawn_waiting};
 
@@ -544,4 +544,131 @@ fn the_credentials_of_a_unix_peer_can_be_had() {
     let (socket, _other) = Cosocket::pair().unwrap();
     let Stream::Unix(stream) = socket.into_parts().unwrap().stream else { panic!() };
     assert_eq!(stream.peer_cred().unwrap().pid, Some(std::process::id() as i32));
+}
+
+/// A proxy for one connection, which answers what it is asked by a script: `<` is what it must be
+/// sent, `>` what it sends. After that it echoes. What it returns is whether it was left alone.
+fn proxy(script: Vec<(char, Vec<u8>)>) -> (SocketAddr, std::thread::JoinHandle<bool>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        for (direction, bytes) in script {
+            if direction == '>' {
+                client.write_all(&bytes).unwrap();
+                continue;
+            }
+            let mut sent = vec![0; bytes.len()];
+            client.read_exact(&mut sent).unwrap();
+            assert_eq!(sent, bytes, "{}", String::from_utf8_lossy(&sent));
+        }
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).unwrap();
+        client.write_all(&rest).is_ok() && rest.is_empty()
+    });
+    (address, thread)
+}
+
+fn assert_echoes_through(socket: &Cosocket) {
+    socket.send("hello").unwrap();
+    socket.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(socket.receive_all().unwrap(), b"hello");
+}
+
+// CON-13
+#[test]
+fn a_socks5_proxy_is_told_the_name_and_who_is_asking() {
+    everywhere(|| {
+        let mut request = b"\x05\x01\x00\x03\x0bexample.org".to_vec();
+        request.extend(80_u16.to_be_bytes());
+        let reply = b"\x05\x00\x00\x01\x7f\x00\x00\x01\x12\x34".to_vec();
+        let (address, thread) = proxy(vec![
+            ('<', b"\x05\x02\x00\x02".to_vec()),
+            ('>', b"\x05\x02".to_vec()),
+            ('<', b"\x01\x04user\x06secret".to_vec()),
+            ('>', b"\x01\x00".to_vec()),
+            ('<', request),
+            ('>', reply),
+        ]);
+        let socket = Cosocket::new();
+        let proxy = Proxy::socks5(&address.to_string()).with_credentials("user", "secret");
+        socket.set_proxy(Some(proxy));
+        socket.connect("example.org:80").unwrap();
+        assert_echoes_through(&socket);
+        assert!(!thread.join().unwrap());
+    });
+}
+
+// CON-13
+#[test]
+fn a_socks5_proxy_that_refuses_is_left() {
+    everywhere(|| {
+        let wrong_password = vec![
+            ('<', b"\x05\x02\x00\x02".to_vec()),
+            ('>', b"\x05\x02".to_vec()),
+            ('<', b"\x01\x01u\x01p".to_vec()),
+            ('>', b"\x01\x01".to_vec()),
+        ];
+        let no_route = vec![
+            ('<', b"\x05\x02\x00\x02".to_vec()),
+            ('>', b"\x05\x00".to_vec()),
+            ('<', b"\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50".to_vec()),
+            ('>', b"\x05\x05\x00\x01\x00\x00\x00\x00\x00\x00".to_vec()),
+        ];
+        let other_protocol = vec![('>', b"SSH-2.0".to_vec())];
+        for (script, words) in [
+            (wrong_password, "user or password is wrong"),
+            (no_route, "connection refused"),
+            (other_protocol, "it does not speak SOCKS5"),
+        ] {
+            let (address, thread) = proxy(script);
+            let socket = Cosocket::new();
+            let proxy = Proxy::socks5(&address.to_string()).with_credentials("u", "p");
+            socket.set_proxy(Some(proxy));
+            let error = socket.connect("127.0.0.1:80").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Proxy);
+            assert_eq!(error.to_string(), format!("proxy handshake failed: {words}"));
+            assert_closed(&socket);
+            // Its end came, and nothing else.
+            let _ = thread.join();
+        }
+    });
+}
+
+// CON-13
+#[test]
+fn an_http_proxy_is_asked_to_connect() {
+    everywhere(|| {
+        let request = "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\
+                       Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=\r\n\r\n";
+        let reply = b"HTTP/1.1 200 Connection established\r\nVia: us\r\n\r\n".to_vec();
+        let (address, thread) = proxy(vec![('<', request.into()), ('>', reply)]);
+        let socket = Cosocket::new();
+        let proxied = Proxy::http(&address.to_string()).with_credentials("user", "secret");
+        socket.set_proxy(Some(proxied));
+        socket.connect("example.org:443").unwrap();
+        assert_echoes_through(&socket);
+        assert!(!thread.join().unwrap());
+
+        let refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n".to_vec();
+        let (address, _thread) = proxy(vec![('>', refusal)]);
+        socket.set_proxy(Some(Proxy::http(&address.to_string())));
+        let error = socket.connect("example.org:443").unwrap_err();
+        let words = "proxy handshake failed: HTTP/1.1 407 Proxy Authentication Required";
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Proxy, words));
+        assert_closed(&socket);
+    });
+}
+
+// CON-13 with CON-2
+#[test]
+fn a_proxy_that_says_nothing_is_a_timeout() {
+    everywhere(|| {
+        let (_listener, address) = listen();
+        let socket = Cosocket::new();
+        socket.set_timeout(MILLISECOND * 5).unwrap();
+        socket.set_proxy(Some(Proxy::socks5(&address.to_string())));
+        assert_eq!(socket.connect("127.0.0.1:80").unwrap_err().kind(), ErrorKind::Timeout);
+        assert_closed(&socket);
+    });
 }

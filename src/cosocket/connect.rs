@@ -93,6 +93,17 @@ impl Cosocket {
         address: &Address,
         connecting: &Connecting<'_>,
     ) -> Result<Transport, Error> {
+        match self.local().proxy {
+            Some(proxy) => self.connect_through(&proxy, address, connecting),
+            None => self.connect_directly(address, connecting),
+        }
+    }
+
+    pub(super) fn connect_directly(
+        &self,
+        address: &Address,
+        connecting: &Connecting<'_>,
+    ) -> Result<Transport, Error> {
         match address {
             Address::Ip(address) => self.connect_tcp(&[*address], connecting),
             Address::Host(host, port) => {
@@ -111,7 +122,7 @@ impl Cosocket {
     }
 
     /// The connect timeout, from now on, for all attempts together.
-    fn connect_bounds<'a>(&self, connecting: &'a Connecting<'_>) -> Bounds<'a> {
+    pub(super) fn connect_bounds<'a>(&self, connecting: &'a Connecting<'_>) -> Bounds<'a> {
         let deadline = self.timeouts.of(Phase::Connect).map(clock::after);
         Bounds { timeout: None, deadline, cut: connecting.cut() }
     }

@@ -62,8 +62,9 @@ pub enum ErrorKind {
     BusyWriting,
     /// Another coroutine uses this datagram socket.
     Busy,
-    /// The wait was ended by [`close`](super::Cosocket::close) or
-    /// [`cancel`](super::Cosocket::cancel).
+    /// The wait was ended by [`close`](super::Cosocket::close),
+    /// [`cancel_receive`](super::Cosocket::cancel_receive) or
+    /// [`cancel_send`](super::Cosocket::cancel_send).
     Cancelled,
     /// A pool has as many connections and as long a queue as it may.
     TooManyWaiting,

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use socket2::{Domain, SockAddr, Socket};
 
+use super::proxy::Proxy;
 use super::{Cosocket, Error, ErrorKind};
 
 /// What is bound to before a connect.
@@ -13,6 +14,8 @@ pub(super) struct Local {
     address: Option<SocketAddr>,
     device: Option<Box<str>>,
     is_transparent: bool,
+    /// What they are made through.
+    pub(super) proxy: Option<Proxy>,
 }
 
 impl Cosocket {
@@ -60,10 +63,10 @@ impl Cosocket {
 
     /// Leaves it to the system again where connections are made from.
     pub fn unbind(&self) {
-        self.change_local(|local| *local = Local::default());
+        self.change_local(|local| *local = Local { proxy: local.proxy.take(), ..Local::default() });
     }
 
-    fn change_local(&self, change: impl FnOnce(&mut Local)) {
+    pub(super) fn change_local(&self, change: impl FnOnce(&mut Local)) {
         change(&mut self.local.lock().unwrap_or_else(PoisonError::into_inner));
     }
 

@@ -23,6 +23,7 @@ mod local;
 mod options;
 mod output;
 mod parts;
+mod proxy;
 mod queued_writer;
 pub(crate) mod receive;
 mod report;
@@ -43,6 +44,7 @@ pub use self::error::{Error, ErrorKind};
 pub use self::fragments::{Fragments, Number, Pieces, Text};
 pub use self::options::{OptionName, SocketOption};
 pub use self::parts::{Parts, Stream};
+pub use self::proxy::Proxy;
 pub use self::queued_writer::{QueueEvent, QueuedWriter, Watermarks};
 pub use self::receive::{LINE_LIMIT, PEEK_LIMIT, Until};
 pub use self::timeouts::TimeoutMode;
@@ -56,8 +58,31 @@ use self::timeouts::Timeouts;
 
 /// A stream socket over TCP or a Unix socket, as OpenResty has it.
 ///
-/// Methods take `&self`. One coroutine may receive while another sends, on the same worker or
-/// another; a second one that receives gets `BusyReading` at once, one that sends `BusyWriting`.
+/// It is an object that outlives its connections: settings are the object's, and
+/// [`connect`](Cosocket::connect) may be called again. Receiving takes lines, counts, delimiters and
+/// packets out of the stream; each call may wait, and suspends a coroutine or blocks a thread.
+/// Dropping it closes the connection.
+///
+/// # Who may use it
+///
+/// Methods take `&self`, so it can be shared, in an `Arc` for instance. One coroutine may receive
+/// while another sends, on the same worker or another. A second one that receives gets
+/// `BusyReading` at once, one that sends `BusyWriting`; while it connects, all get
+/// `BusyConnecting`. [`QueuedWriter`] lets many write.
+///
+/// # What ends what
+///
+/// A receive that times out loses nothing and leaves the connection as it is. A send that times out
+/// ends the write half, for nobody knows how much of it will arrive; the end of the stream ends the
+/// read half. The other half lives on. A half that is over fails with `Closed`, and when both are,
+/// the connection is closed.
+///
+/// # Cancel
+///
+/// A coroutine that is cancelled while it waits in a call unwinds, and the connection is over: the
+/// peer sees its end, a coroutine that waits in the other half gets `Closed`, and what has been
+/// received by then can still be read. [`close`](Cosocket::close), `cancel_receive` and
+/// `cancel_send` end the wait of another with an error.
 ///
 /// ```
 /// use cosocket::Cosocket;

@@ -73,6 +73,12 @@ impl Output<'_> {
         self.link.transport.io().wait_ready_bounded(libc::POLLOUT, &self.bounds()).map(drop)
     }
 
+    /// What has come meanwhile to end the send: for those that do not write by themselves.
+    pub(super) fn check(&self) -> io::Result<()> {
+        io_handle::begin_call()?;
+        self.bounds().check()
+    }
+
     /// Each write has the timeout to itself: what counts is progress.
     fn bounds(&self) -> Bounds<'_> {
         let timeout = match self.deadline {

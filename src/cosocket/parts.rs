@@ -84,7 +84,7 @@ impl Cosocket {
         let Connection { link, receiver, details } = self.state.into_connection()?;
         drop(details);
         let unread = receiver.unread().to_vec();
-        // A job for a send that was cancelled may still have it: then the connection is over.
+        // Nobody else can use it now.
         let link = Arc::into_inner(link).ok_or(ErrorKind::Closed)?;
         let stream = match link.transport {
             Transport::Tcp(stream) => Stream::Tcp(stream),

@@ -19,6 +19,7 @@ use super::output::Output;
 use super::transport::Transport;
 use super::{Cosocket, Error, ErrorKind};
 use crate::blocking;
+use crate::thread::shield;
 use crate::wait::Reason;
 
 /// What one call in the pool sends at most, in bytes: a cancel waits for no more.
@@ -86,10 +87,12 @@ impl Output<'_> {
         let link = Arc::clone(self.link);
         let _nonblocking = link.transport.io().file_sender()?;
         while offset < end {
+            self.check()?;
             let (link, file) = (Arc::clone(self.link), Arc::clone(file));
             let len = CHUNK.min(end - offset) as usize;
             let send = move || link.transport.io().send_file(&file, offset, len);
-            match blocking::try_unblock_for(Reason::BLOCKING, send)? {
+            // Nothing cuts this wait: the job must not go on alone, and does not take long.
+            match shield(|| blocking::try_unblock_for(Reason::BLOCKING, send))? {
                 Ok(0) => return Err(io::Error::other("the file ended early")),
                 Ok(sent) => {
                     self.sent += sent as u64;

@@ -125,13 +125,15 @@ impl Caller {
 
 /// What ends the poll of the calling thread, a plain one.
 pub(super) fn bell_of_thread() -> io::Result<Arc<Doorbell>> {
-    BELL.with(|cell| {
+    let bell = BELL.try_with(|cell| {
         if let Some(bell) = cell.get() {
             return Ok(Arc::clone(bell));
         }
         let bell = Arc::new(Doorbell::new()?);
         Ok(Arc::clone(cell.get_or_init(|| bell)))
-    })
+    });
+    // A thread that is ending has no locals any more.
+    bell.unwrap_or_else(|_| Doorbell::new().map(Arc::new))
 }
 
 impl IoHandle {
@@ -190,19 +192,13 @@ impl IoHandle {
         len: usize,
         bounds: &Bounds<'_>,
     ) -> io::Result<usize> {
-        // Calls that never wait see it too.
-        if bounds.deadline.is_some_and(|deadline| deadline <= clock::now()) {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
+        bounds.check()?;
         let Some(worker) = current::worker() else {
             // SAFETY: the caller's pointers.
             let attempt = || unsafe { self.attempt(op) };
             return self.block_bounded(direction, bounds, attempt).map(|moved| moved as usize);
         };
         begin(worker)?;
-        if bounds.cut.is_set() {
-            return Err(WasCut::error());
-        }
         if worker.is_unwinding() {
             worker.counters.attempts.add(1);
             // SAFETY: the caller's pointers.
@@ -249,6 +245,17 @@ impl IoHandle {
 }
 
 impl Bounds<'_> {
+    /// What ends a call that has not waited.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if self.cut.is_set() {
+            return Err(WasCut::error());
+        }
+        match self.deadline.is_some_and(|deadline| deadline <= clock::now()) {
+            true => Err(io::ErrorKind::TimedOut.into()),
+            false => Ok(()),
+        }
+    }
+
     /// When a wait that begins `now` must end.
     pub(super) fn deadline_from(&self, now: Nanos) -> Option<Nanos> {
         let timeout = self.timeout.map(|timeout| clock::later(now, timeout));

@@ -139,7 +139,7 @@ fn expect(reference: &mut Reference, call: &Call, taken: usize) -> Answer {
 }
 
 fn cases() -> ProptestConfig {
-    let cases = if std::env::var_os("COSOCKET_QUICK").is_some() { 100 } else { 1500 };
+    let cases = if std::env::var_os("COSOCKET_QUICK").is_some() { 100 } else { 700 };
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use cosocket::{Cosocket, Error, thread};
+use cosocket::{Cosocket, Error, Text, thread};
 
 use crate::peers;
 
@@ -44,8 +44,9 @@ fn read_reply(socket: &Cosocket) -> Result<Reply, Error> {
 }
 
 fn command(socket: &Cosocket, words: &[&[u8]]) -> Result<Reply, Error> {
-    let words: Vec<_> = words.iter().map(|word| ("$", word.len(), "\r\n", *word, "\r\n")).collect();
-    socket.send(("*", words.len(), "\r\n", words))?;
+    let words: Vec<_> =
+        words.iter().map(|word| ("$", Text(word.len()), "\r\n", *word, "\r\n")).collect();
+    socket.send(("*", Text(words.len()), "\r\n", words))?;
     read_reply(socket)
 }
 
@@ -87,7 +88,7 @@ fn memcached_by_lines_and_sizes() {
     at_once(server.address, |client, socket| {
         for number in 0..40 {
             let (key, value) = (format!("{client}:{number}"), value(client, number));
-            socket.send(("set ", &key, " 7 0 ", value.len(), "\r\n", &value, "\r\n"))?;
+            socket.send(("set ", &key, " 7 0 ", Text(value.len()), "\r\n", &value, "\r\n"))?;
             assert_eq!(socket.receive_line()?, b"STORED");
             socket.send(("get ", &key, "\r\n"))?;
             let header = format!("VALUE {key} 7 {}", value.len());

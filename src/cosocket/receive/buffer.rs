@@ -161,7 +161,8 @@ mod tests {
         buffer.commit(8);
         assert_eq!((buffer.data(), buffer.capacity()), (&b"89abcdefgh"[..], 10));
         buffer.push(b"!");
-        assert_eq!((buffer.data(), buffer.capacity()), (&b"89abcdefgh!"[..], 11));
+        assert_eq!(buffer.data(), b"89abcdefgh!");
+        assert!(buffer.capacity() > 10);
     }
 
     #[test]
