@@ -228,8 +228,8 @@ impl TlsOptions {
     ///
     /// # Errors
     ///
-    /// Those of any handshake with these options: `InvalidInput` with [`ErrorKind::Options`]
-    /// (super::ErrorKind::Options) inside.
+    /// Those of any handshake with these options: `InvalidInput` with
+    /// [`ErrorKind::Options`](super::ErrorKind::Options) inside.
     pub fn check(&self) -> io::Result<()> {
         self.setup().map(drop)
     }

@@ -18,11 +18,7 @@ struct OverTls(TlsOptions);
 impl Connector for OverTls {
     type Out = Connection;
 
-    fn connect(
-        &self,
-        to: &ConnectionDetails,
-        _: Option<()>,
-    ) -> Result<Option<Connection>, Error> {
+    fn connect(&self, to: &ConnectionDetails, _: Option<()>) -> Result<Option<Connection>, Error> {
         let connect = || {
             let stream = TcpStream::connect(&to.addrs[..])?;
             TlsStream::connect(stream, to.uri.host().unwrap_or_default(), &self.0)
