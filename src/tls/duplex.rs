@@ -453,7 +453,11 @@ impl<S: Transport> Duplex<S> {
             state.writes = Half::Ended;
         }
         self.drain(&write)?;
-        self.transport.shutdown(Shutdown::Write)
+        match self.transport.shutdown(Shutdown::Write) {
+            // The peer has left, and is told nothing any more.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            result => result,
+        }
     }
 
     /// Before the transport closes. What TLS itself has sent and nobody has read, tickets above all,
