@@ -484,6 +484,57 @@ fn a_changed_record_is_refused_for_good() {
     });
 }
 
+/// A ticket in many small records, each in pieces, and we write in between: the state machine holds on
+/// to the beginning of the message all the while.
+#[test]
+fn a_message_in_fragments_is_put_together_while_we_write() {
+    use tokio_rustls::rustls::{ServerConfig, ServerConnection, crypto::ring, pki_types};
+    cosocket::run(|| {
+        let issued = Issued::self_signed();
+        let key = pki_types::PrivateKeyDer::try_from(issued.key.serialize_der()).unwrap();
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![issued.certificate.der().clone()], key)
+            .unwrap();
+        config.max_fragment_size = Some(32);
+        let (ours, mut theirs) = tcp();
+        let options = TlsOptions::new().pinned([issued.certificate()]);
+        let client = spawn_local(move || TlsStream::connect(ours, "localhost", &options).unwrap());
+        let mut server = ServerConnection::new(Arc::new(config)).unwrap();
+        while server.is_handshaking() {
+            while server.wants_write() {
+                server.write_tls(&mut theirs).unwrap();
+            }
+            server.read_tls(&mut theirs).unwrap();
+            server.process_new_packets().unwrap();
+        }
+        let client = client.join().unwrap();
+        let mut tickets = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut tickets).unwrap();
+        }
+        assert!(tickets.len() > 200, "{}", tickets.len());
+        for piece in tickets.chunks(23) {
+            theirs.write_all(piece).unwrap();
+            util::wait_until(|| util::readable_bytes(client.transport()) > 0);
+            assert_eq!(client.try_read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+            (&mut &client).write_all(b"x").unwrap();
+            server.read_tls(&mut theirs).unwrap();
+            server.process_new_packets().unwrap();
+            let mut got = [0; 1];
+            server.reader().read_exact(&mut got).unwrap();
+            assert_eq!(&got, b"x");
+        }
+        server.writer().write_all(b"the end").unwrap();
+        server.write_tls(&mut theirs).unwrap();
+        let mut got = [0; 7];
+        (&mut &client).read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"the end");
+    });
+}
+
 /// Many at once, on all workers: each conversation gets its own answers.
 #[test]
 fn many_connections_converse() {

@@ -110,6 +110,10 @@ fn certificate(error: &CertificateError, self_signed: bool) -> Error {
             (ErrorKind::NotYetValid, "the certificate is not valid yet".to_owned())
         }
         CertificateError::Revoked => (ErrorKind::Revoked, "the certificate was revoked".to_owned()),
+        CertificateError::BadSignature => {
+            let text = "the certificate names a trusted issuer, whose signature it does not have";
+            (ErrorKind::BadCertificate, text.to_owned())
+        }
         CertificateError::ApplicationVerificationFailure => {
             (ErrorKind::NotPinned, "the certificate is not the pinned one".to_owned())
         }
