@@ -295,7 +295,7 @@ fn targets_of_every_type_connect() {
         socket.connect(address.to_string()).unwrap();
         socket.connect(("127.0.0.1", address.port())).unwrap();
         socket.connect((address.ip(), address.port())).unwrap();
-        socket.connect(&Address::Ip(address)).unwrap();
+        socket.connect(Address::Ip(address)).unwrap();
         for _ in 0..5 {
             listener.accept().unwrap();
         }
@@ -471,10 +471,10 @@ fn a_unix_connect_waits_for_room_in_the_backlog() {
         late.set_timeout(Duration::ZERO).unwrap();
         let acceptor = spawn(move || {
             thread::sleep(MILLISECOND);
-            (0..3).map(|_| listener.accept().unwrap()).count()
+            (0..3).for_each(|_| drop(listener.accept().unwrap()));
         });
         late.connect(&name).unwrap();
-        assert_eq!(acceptor.join().unwrap(), 3);
+        acceptor.join().unwrap();
         drop(waiting);
     });
 }

@@ -24,7 +24,7 @@ const BATCH: usize = 64 << 10;
 pub struct Watermarks {
     /// From so many bytes on, writers wait.
     pub high: usize,
-    /// Until it is down to so many.
+    /// Until it is down to so many; less than `high`, whatever is said here.
     pub low: usize,
 }
 
@@ -95,9 +95,20 @@ struct Queue {
     messages: VecDeque<Vec<u8>>,
     /// In the queue and in the send that is under way.
     bytes: usize,
-    is_full: bool,
+    level: Level,
     is_closed: bool,
     failure: Option<(ErrorKind, String)>,
+}
+
+/// Whether writers wait. An event is told before it has its effect, by one at a time, so that the
+/// two take turns whoever causes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Level {
+    #[default]
+    Open,
+    Full,
+    /// Full, while somebody tells of an event.
+    Telling,
 }
 
 impl QueuedWriter {
@@ -115,6 +126,9 @@ impl QueuedWriter {
         watermarks: Watermarks,
         on_event: impl Fn(QueueEvent) + Send + Sync + 'static,
     ) -> QueuedWriter {
+        // It has to come down to be open again, and up to be full.
+        let high = watermarks.high.max(1);
+        let watermarks = Watermarks { high, low: watermarks.low.min(high - 1) };
         let shared = Arc::new(Shared {
             socket,
             watermarks,
@@ -139,8 +153,7 @@ impl QueuedWriter {
     /// Unwinds, and the message is not queued; so does a [`timeout`](crate::time::timeout) around it.
     pub fn write(&self, message: impl Into<Vec<u8>>) -> Result<(), Error> {
         let shared = &*self.shared;
-        let is_full = |queue: &mut Queue| queue.is_full && queue.failure.is_none();
-        let queue = shared.progress.wait_while(shared.lock(), is_full);
+        let queue = shared.progress.wait_while(shared.lock(), |queue| queue.holds_back());
         shared.push(queue.unwrap_or_else(PoisonError::into_inner), message.into())
     }
 
@@ -151,7 +164,7 @@ impl QueuedWriter {
     /// `WouldBlock` when it is; else as [`write`](QueuedWriter::write).
     pub fn try_write(&self, message: impl Into<Vec<u8>>) -> Result<(), Error> {
         let queue = self.shared.lock();
-        if queue.is_full && queue.failure.is_none() {
+        if queue.holds_back() {
             return Err(ErrorKind::WouldBlock.into());
         }
         self.shared.push(queue, message.into())
@@ -198,14 +211,22 @@ impl Shared {
         queue.check()?;
         queue.bytes += message.len();
         queue.messages.push_back(message);
-        let has_filled = !queue.is_full && queue.bytes >= self.watermarks.high.max(1);
-        queue.is_full |= has_filled;
         drop(queue);
         self.work.notify_one();
-        if has_filled {
-            (self.on_event)(QueueEvent::Full);
-        }
+        self.tell_events();
         Ok(())
+    }
+
+    /// Tells what has happened to the level, if nobody does so already.
+    fn tell_events(&self) {
+        loop {
+            let mut queue = self.lock();
+            let Some((event, level)) = queue.event(self.watermarks) else { return };
+            queue.level = Level::Telling;
+            drop(queue);
+            let _told = Told { shared: self, level };
+            (self.on_event)(event);
+        }
     }
 
     fn close(&self) {
@@ -239,13 +260,22 @@ impl Shared {
                 queue.messages.clear();
             }
         }
-        let has_drained = queue.is_full && queue.bytes <= self.watermarks.low;
-        queue.is_full &= !has_drained;
         drop(queue);
         self.progress.notify_all();
-        if has_drained {
-            (self.on_event)(QueueEvent::Drained);
-        }
+        self.tell_events();
+    }
+}
+
+/// An event has been told, or its telling has panicked: the level is that from now on.
+struct Told<'a> {
+    shared: &'a Shared,
+    level: Level,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().level = self.level;
+        self.shared.progress.notify_all();
     }
 }
 
@@ -254,6 +284,19 @@ impl Queue {
         match &self.failure {
             Some((kind, text)) => Err(Error::with_text(*kind, text.clone())),
             None => Ok(()),
+        }
+    }
+
+    fn holds_back(&self) -> bool {
+        self.level != Level::Open && self.failure.is_none()
+    }
+
+    /// What is to be told now, and the level after that.
+    fn event(&self, watermarks: Watermarks) -> Option<(QueueEvent, Level)> {
+        match self.level {
+            Level::Open if self.bytes >= watermarks.high => Some((QueueEvent::Full, Level::Full)),
+            Level::Full if self.bytes <= watermarks.low => Some((QueueEvent::Drained, Level::Open)),
+            Level::Open | Level::Full | Level::Telling => None,
         }
     }
 

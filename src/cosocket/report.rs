@@ -7,7 +7,6 @@ use crate::clock::Nanos;
 
 /// What failed, in the words of OpenResty's log.
 #[derive(Clone, Copy)]
-#[cfg_attr(not(feature = "log"), expect(dead_code))]
 pub(super) enum What {
     Connect,
     Read,
