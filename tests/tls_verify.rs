@@ -364,6 +364,33 @@ fn broken_options_are_told() {
     assert!(!text.contains("key"), "{text}");
 }
 
+#[cfg(feature = "tls-webpki-roots")]
+#[test]
+fn roots_that_are_compiled_in_are_trusted() {
+    cosocket::run(|| {
+        let authority = Authority::new("an authority");
+        let server = authority.issue().server();
+        let roots = TlsOptions::new().webpki_roots_and([]);
+        assert_eq!(refused(&roots, &server).0.kind(), ErrorKind::UnknownIssuer);
+        connect(&TlsOptions::new().webpki_roots_and([authority.certificate()]), &server);
+    });
+}
+
+#[cfg(feature = "tls-aws-lc-rs")]
+#[test]
+fn either_end_may_have_the_cryptography_of_aws_lc() {
+    use cosocket::tls::Crypto::{AwsLcRs, Ring};
+    cosocket::run(|| {
+        let authority = Authority::new("an authority");
+        for (ours, theirs) in [(AwsLcRs, AwsLcRs), (AwsLcRs, Ring), (Ring, AwsLcRs)] {
+            let server = authority.issue().server().crypto(theirs);
+            let (mut client, mut server) = connect(&authority.client().crypto(ours), &server);
+            client.write_all(b"hello").unwrap();
+            server.read_exact(&mut [0; 5]).unwrap();
+        }
+    });
+}
+
 /// Options are shared by many handshakes at once.
 #[test]
 fn many_handshakes_share_options() {
