@@ -80,6 +80,9 @@
 //!
 //! * `futures`: `futures::block_on`, and sockets for async crates.
 //! * `dns`: a resolver of our own, which cosockets then use: [`guide::_12_names`].
+//! * `tls`: TLS for clients and servers, by rustls and ring, with the platform's roots.
+//!   `tls-aws-lc-rs` adds aws-lc's cryptography, `tls-webpki-roots` Mozilla's roots; each is then
+//!   an option.
 //! * `log`: [`Cosocket::set_log_errors`](Cosocket), errors of sockets in the log of the crate `log`.
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
@@ -190,10 +193,16 @@ pub mod sync;
 #[allow(unsafe_code)]
 pub mod thread;
 pub mod time;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub mod tls;
 
 use std::fmt;
 
 pub use blocking::unblock;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use cosocket::TlsAgreement;
 pub use cosocket::{
     Address, ConnectOptions, Cosocket, Datagram, Error, ErrorKind, Fragments, LINE_LIMIT, Names,
     Number, OptionName, PEEK_LIMIT, Parts, Pieces, Proxy, QueueEvent, QueuedWriter, SocketOption,

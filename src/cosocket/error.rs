@@ -261,6 +261,16 @@ impl From<io::Error> for Error {
             let inner = error.into_inner().and_then(|inner| inner.downcast::<Error>().ok());
             return *inner.expect("just looked at");
         }
+        #[cfg(feature = "tls")]
+        if let Some(fault) = crate::tls::Error::of(&error) {
+            let (kind, text) = of_tls(fault);
+            let text = text.map_or_else(|| fault.to_string(), |words| format!("{words}: {fault}"));
+            return match kind {
+                ErrorKind::Timeout | ErrorKind::Closed => Error::new(kind),
+                _ => Error::with_text(kind, text),
+            }
+            .with_source(error);
+        }
         let is_cut = error.get_ref().is_some_and(|e| e.is::<WasCut>() || e.is::<Cancelled>());
         let kind = match error.kind() {
             _ if is_cut => return Error::new(ErrorKind::Cancelled),
@@ -276,6 +286,20 @@ impl From<io::Error> for Error {
             ErrorKind::Io => Error::with_text(kind, system_words(&error)).with_source(error),
             _ => Error::with_text(kind, error.to_string()).with_source(error),
         }
+    }
+}
+
+/// What TLS's errors are here, and the words that OpenResty has for them.
+#[cfg(feature = "tls")]
+fn of_tls(fault: &crate::tls::Error) -> (ErrorKind, Option<Cow<'static, str>>) {
+    use crate::tls::ErrorKind as Fault;
+    match (fault.kind(), fault.openssl_code()) {
+        (Fault::Timeout, _) => (ErrorKind::Timeout, None),
+        (Fault::Truncated, _) => (ErrorKind::Closed, None),
+        (Fault::Options, _) => (ErrorKind::InvalidInput, None),
+        (Fault::NameMismatch, _) => (ErrorKind::Tls, Some("certificate host mismatch".into())),
+        (_, Some(code)) => (ErrorKind::Tls, Some(code.to_string().into())),
+        _ => (ErrorKind::Tls, Some("handshake failed".into())),
     }
 }
 

@@ -19,6 +19,15 @@ pub(crate) enum Look {
 impl Transport {
     /// Looks without taking anything, and without waiting.
     pub(crate) fn look(&self) -> Look {
+        #[cfg(feature = "tls")]
+        if let Transport::Tls(stream) = self {
+            // Tickets and other messages of TLS's own are no data.
+            return match stream.look() {
+                None => Look::Nothing,
+                Some(true) => Look::Data,
+                Some(false) => Look::Over,
+            };
+        }
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
         loop {
             return match self.options().recv_with_flags(&mut [MaybeUninit::uninit()], flags) {

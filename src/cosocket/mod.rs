@@ -33,6 +33,8 @@ mod send;
 mod send_file;
 mod state;
 mod timeouts;
+#[cfg(feature = "tls")]
+mod tls_handshake;
 mod transport;
 mod udp;
 
@@ -52,6 +54,9 @@ pub use self::queued_writer::{QueueEvent, QueuedWriter, Watermarks};
 pub use self::receive::{LINE_LIMIT, PEEK_LIMIT, Until};
 pub use self::timeouts::TimeoutMode;
 pub use self::udp::{Datagram, UdpCosocket};
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use self::tls_handshake::TlsAgreement;
 
 pub(crate) use self::connection::Connection;
 

@@ -80,7 +80,7 @@ impl Cosocket {
     ///
     /// # Errors
     ///
-    /// `Closed` when there is no connection.
+    /// `Closed` when there is no connection; `InvalidConnection` for one over TLS, which is closed.
     pub fn into_parts(self) -> Result<Parts, Error> {
         let Connection { link, receiver, details } = self.state.into_connection()?;
         drop(details);
@@ -90,6 +90,11 @@ impl Cosocket {
         let stream = match link.transport {
             Transport::Tcp(stream) => Stream::Tcp(stream),
             Transport::Unix(stream) => Stream::Unix(stream),
+            #[cfg(feature = "tls")]
+            Transport::Tls(_) => {
+                let text = "a TLS connection cannot be taken apart";
+                return Err(Error::with_text(ErrorKind::InvalidConnection, text));
+            }
         };
         Ok(Parts { stream, unread })
     }

@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use super::connection::Link;
 use super::output::Output;
+#[cfg(feature = "tls")]
+use super::transport::Transport;
 use super::{Cosocket, Error, ErrorKind};
 use crate::blocking;
 use crate::wait::Reason;
@@ -97,6 +99,10 @@ impl Drop for Lent {
 
 impl Output<'_> {
     fn send_file(&mut self, file: &Arc<File>, mut offset: u64, end: u64) -> io::Result<()> {
+        #[cfg(feature = "tls")]
+        if let Transport::Tls(_) = &self.link.transport {
+            return self.send_file_encrypted(file, offset, end);
+        }
         let lent = Arc::new(Lent::new(Arc::clone(self.link))?);
         while offset < end {
             self.check()?;
@@ -116,3 +122,33 @@ impl Output<'_> {
         Ok(())
     }
 }
+
+#[cfg(feature = "tls")]
+impl Output<'_> {
+    /// The kernel does not encrypt: what is read in the pool is written here.
+    fn send_file_encrypted(&mut self, file: &Arc<File>, start: u64, end: u64) -> io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        let mut offset = start;
+        while offset < end {
+            let file = Arc::clone(file);
+            let len = ENCRYPTED_CHUNK.min(end - offset) as usize;
+            let read = move || {
+                let mut piece = vec![0; len];
+                let count = file.read_at(&mut piece, offset)?;
+                piece.truncate(count);
+                io::Result::Ok(piece)
+            };
+            let piece = blocking::try_unblock(Reason::CALL, read)??;
+            if piece.is_empty() {
+                return Err(io::Error::other("the file ended early"));
+            }
+            self.write_all(&piece)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// What is read at a time to be encrypted, in bytes.
+#[cfg(feature = "tls")]
+const ENCRYPTED_CHUNK: u64 = 256 << 10;

@@ -14,6 +14,7 @@
 //! 12. [Names](_12_names)
 //! 13. [Servers](_13_servers)
 //! 14. [Coming from Swoole and from libuv](_14_coming_from_swoole_and_libuv)
+//! 15. TLS, with the feature `tls`: `_15_tls`
 
 #[doc = include_str!("01_first_server.md")]
 pub mod _01_first_server {}
@@ -56,3 +57,8 @@ pub mod _13_servers {}
 
 #[doc = include_str!("14_coming_from_swoole_and_libuv.md")]
 pub mod _14_coming_from_swoole_and_libuv {}
+
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+#[doc = include_str!("15_tls.md")]
+pub mod _15_tls {}

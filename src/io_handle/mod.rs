@@ -214,7 +214,7 @@ impl IoHandle {
     }
 
     /// [`IoHandle::send`] that never waits.
-    #[cfg(feature = "futures")]
+    #[cfg(any(feature = "futures", feature = "tls"))]
     pub(crate) fn try_send(&self, buffer: &[u8]) -> io::Result<usize> {
         let op = Op::Send { fd: self.fd.as_raw_fd(), buffer: buffer.as_ptr(), len: buffer.len() };
         // SAFETY: as in `try_recv`.

@@ -14,6 +14,7 @@ mod peers;
 mod util;
 
 mod certificate;
+mod cosocket_tls;
 mod dns;
 mod http;
 mod mqtt;

@@ -1,0 +1,240 @@
+//! A cosocket over TLS: handshakes, what is received and sent, ends, and errors in OpenResty's
+//! words.
+
+mod tls_support;
+#[allow(unsafe_code)]
+mod util;
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cosocket::net::{TcpListener, TcpStream};
+use cosocket::tls::{TlsAcceptor, TlsOptions, TlsServerOptions, TlsStream, TlsVersion};
+use cosocket::{Cosocket, ErrorKind, spawn, thread};
+
+use tls_support::{Authority, Issued, bytes_of, check_bytes};
+
+/// A connected cosocket, and the server's end when its handshake is over.
+fn connected(
+    server: &TlsServerOptions,
+) -> (Cosocket, thread::JoinHandle<std::io::Result<TlsStream<TcpStream>>>) {
+    let acceptor = TlsAcceptor::new(server).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = spawn(move || acceptor.accept(listener.accept()?.0));
+    let socket = Cosocket::new();
+    socket.connect(("localhost", port)).unwrap();
+    (socket, server)
+}
+
+/// TLS-1, TLS-4, TLS-5: the name is that of the host, and a second handshake does nothing.
+#[test]
+fn a_handshake_takes_its_name_from_the_connect() {
+    cosocket::run(|| {
+        let authority = Authority::new("an authority");
+        let (socket, server) = connected(&authority.issue().server());
+        assert!(socket.tls_agreement().unwrap().is_none());
+        socket.tls_handshake(&authority.client()).unwrap();
+        socket.tls_handshake(&authority.client()).unwrap();
+        let mut server = server.join().unwrap().unwrap();
+        assert_eq!(server.requested_name().as_deref(), Some("localhost"));
+        let agreement = socket.tls_agreement().unwrap().unwrap();
+        assert_eq!(agreement.version, TlsVersion::V1_3);
+        assert!(!agreement.is_resumed);
+
+        server.write_all(b"a line\nfour and more").unwrap();
+        assert_eq!(socket.receive_line().unwrap(), b"a line");
+        assert_eq!(socket.receive_exact(4).unwrap(), b"four");
+        assert_eq!(socket.send(("to ", "the ", "server")).unwrap(), 13);
+        let mut got = [0; 13];
+        server.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"to the server");
+        server.close().unwrap();
+        assert_eq!(socket.receive_all().unwrap(), b" and more");
+    });
+}
+
+/// TLS-2, TLS-3, TLS-4: in OpenResty's words, and the socket is closed then.
+#[test]
+fn errors_have_openrestys_words() {
+    cosocket::run(|| {
+        let authority = Authority::new("an authority");
+        let other = authority.issue_as("other.example", |_| {});
+        for (server, options, words) in [
+            (other.server(), authority.client(), "certificate host mismatch"),
+            (Issued::self_signed().server(), authority.client(), "18: "),
+            (authority.issue().server(), Authority::new("a stranger").client(), "20: "),
+            (
+                authority.issue().server().max_version(TlsVersion::V1_2),
+                authority.client().min_version(TlsVersion::V1_3),
+                "handshake failed",
+            ),
+        ] {
+            let (socket, server) = connected(&server);
+            let error = socket.tls_handshake(&options).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Tls);
+            assert!(error.to_string().starts_with(words), "{error}");
+            assert_eq!(socket.send(b"more").unwrap_err().kind(), ErrorKind::Closed);
+            assert!(server.join().unwrap().is_err());
+        }
+        let fresh = Cosocket::new();
+        let error = fresh.tls_handshake(&authority.client()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed);
+    });
+}
+
+/// TLS-2: the connect timeout bounds it; the socket can be connected again.
+#[test]
+fn a_handshake_that_takes_too_long_ends() {
+    cosocket::run(|| {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = Cosocket::new();
+        socket.connect(silent.local_addr().unwrap()).unwrap();
+        let (peer, _) = silent.accept().unwrap();
+        socket.set_timeout(Duration::from_millis(20)).unwrap();
+        let error = socket.tls_handshake(&TlsOptions::new()).unwrap_err();
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Timeout, "timeout"));
+        assert_eq!(socket.send(b"more").unwrap_err().kind(), ErrorKind::Closed);
+        (&peer).read_to_end(&mut Vec::new()).unwrap();
+        socket.connect(silent.local_addr().unwrap()).unwrap();
+    });
+}
+
+/// DUP-4: others find it connecting; a close ends it.
+#[test]
+fn a_handshake_is_seen_and_ended_by_others() {
+    cosocket::run(|| {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = Arc::new(Cosocket::new());
+        socket.connect(silent.local_addr().unwrap()).unwrap();
+        let handshake = Arc::clone(&socket);
+        let handshake = spawn(move || handshake.tls_handshake(&TlsOptions::new()));
+        let (peer, _) = silent.accept().unwrap();
+        // Its hello is here: so it waits for the answer.
+        (&peer).read_exact(&mut [0; 5]).unwrap();
+        assert_eq!(socket.send(b"x").unwrap_err().kind(), ErrorKind::BusyConnecting);
+        assert_eq!(socket.receive_any(1).unwrap_err().kind(), ErrorKind::BusyConnecting);
+        socket.close().unwrap();
+        let error = handshake.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+    });
+}
+
+/// TLS-12: what was received in plain text and not read is no answer of the encrypted server.
+#[test]
+fn nothing_received_in_plain_text_is_taken_for_encrypted() {
+    cosocket::run(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = Cosocket::new();
+        socket.connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.write_all(b"220 go ahead\r\n250 you are welcome\r\n").unwrap();
+        assert_eq!(socket.receive_line().unwrap(), b"220 go ahead");
+        let options = TlsOptions::new().dangerously_accept_any_certificate();
+        let error = socket.tls_handshake(&options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Tls);
+        assert!(error.to_string().contains("250 you are welcome"), "{error}");
+    });
+}
+
+/// TLS-12, on the server's side.
+#[test]
+fn a_cosocket_is_a_server_too() {
+    cosocket::run(|| {
+        let issued = Issued::self_signed();
+        let acceptor = TlsAcceptor::new(&issued.server()).unwrap();
+        let options = TlsOptions::new().pinned([issued.certificate()]);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = Cosocket::from(listener.accept().unwrap().0);
+        let client = spawn(move || {
+            let mut client = client;
+            client.write_all(b"STARTTLS\r\n").unwrap();
+            let mut stream = TlsStream::connect(client, "localhost", &options).unwrap();
+            stream.write_all(b"encrypted\r\n").unwrap();
+            stream.close().unwrap();
+        });
+        // The hello may be in the socket's buffer by then.
+        assert_eq!(socket.receive_line().unwrap(), b"STARTTLS");
+        socket.tls_accept(&acceptor).unwrap();
+        assert_eq!(socket.receive_line().unwrap(), b"encrypted");
+        assert_eq!(socket.receive_line().unwrap_err().kind(), ErrorKind::Closed);
+        client.join().unwrap();
+    });
+}
+
+/// TLS-13: an end without a goodbye is `closed`, with the data, and its source says that it was cut.
+#[test]
+fn a_cut_connection_is_told_from_one_that_ended() {
+    cosocket::run(|| {
+        let authority = Authority::new("an authority");
+        let (socket, server) = connected(&authority.issue().server());
+        socket.tls_handshake(&authority.client()).unwrap();
+        let mut server = server.join().unwrap().unwrap();
+        server.write_all(b"partial").unwrap();
+        server.transport().shutdown(std::net::Shutdown::Both).unwrap();
+        let error = socket.receive_exact(100).unwrap_err();
+        assert_eq!((error.kind(), error.partial()), (ErrorKind::Closed, &b"partial"[..]));
+    });
+}
+
+/// TLS-14, DUP: both ways at once, by two coroutines, with a file in between (SND-8).
+#[test]
+fn it_sends_and_receives_at_once() {
+    cosocket::run(|| {
+        let total = if util::is_quick() { 2 << 20 } else { 16 << 20 };
+        let authority = Authority::new("an authority");
+        let (socket, server) = connected(&authority.issue().server());
+        socket.tls_handshake(&authority.client()).unwrap();
+        let server = Arc::new(server.join().unwrap().unwrap());
+        let socket = Arc::new(socket);
+        let path = std::env::temp_dir().join(format!("cosocket-tls-file-{}", std::process::id()));
+        let data: Vec<u8> =
+            (0..total >> 20).flat_map(|at| bytes_of(1, at << 20, 1 << 20)).collect();
+        std::fs::write(&path, &data).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+
+        let sender = Arc::clone(&socket);
+        let sender = spawn(move || assert_eq!(sender.send_file(&file, ..).unwrap(), total as u64));
+        let echo = spawn(move || {
+            std::io::copy(&mut &*server, &mut &*server).unwrap();
+        });
+        let mut received = 0;
+        while received < total {
+            let piece = socket.receive_exact(64 << 10).unwrap();
+            check_bytes(1, received, &piece);
+            received += piece.len();
+        }
+        sender.join().unwrap();
+        socket.close().unwrap();
+        echo.join().unwrap();
+    });
+}
+
+#[test]
+fn a_receive_times_out_and_goes_on() {
+    cosocket::run(|| {
+        let authority = Authority::new("an authority");
+        let (socket, server) = connected(&authority.issue().server());
+        socket.tls_handshake(&authority.client()).unwrap();
+        let mut server = server.join().unwrap().unwrap();
+        server.write_all(b"half").unwrap();
+        socket.set_timeout(Duration::from_millis(10)).unwrap();
+        let mut got = Vec::new();
+        // On a busy machine a timeout may come before any of it.
+        while got.len() < 4 {
+            let error = socket.receive_exact(8).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Timeout);
+            got.extend_from_slice(error.partial());
+        }
+        assert_eq!(got, b"half");
+        server.write_all(b"the rest").unwrap();
+        socket.set_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(socket.receive_exact(8).unwrap(), b"the rest");
+        assert!(socket.is_alive().unwrap());
+        drop(server);
+        util::wait_until(|| !socket.is_alive().unwrap());
+    });
+}
