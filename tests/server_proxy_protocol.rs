@@ -32,7 +32,7 @@ fn header() -> ProxyHeader {
 /// Says whom it serves, and sends back what comes.
 fn tell(connection: Connection) -> io::Result<()> {
     let told = connection.proxy_header().map_or(0, ProxyHeader::version);
-    write!(&connection, "{} {} {told}\n", connection.peer(), connection.local()?)?;
+    writeln!(&connection, "{} {} {told}", connection.peer(), connection.local()?)?;
     io::copy(&mut &connection, &mut &connection).map(drop)
 }
 
