@@ -3,11 +3,13 @@
 //! So many coroutines, tasks or threads each yield so often and do nothing else; the time is that
 //! until all are done, and the throughput is in yields. Coroutines and tasks have one worker; the
 //! two threads are pinned to one processor, since on two they would not have to take turns.
+//! `hooked` are coroutines with a thread-local of their own, which is swapped at each switch.
 //!
 //! `cargo bench --bench yield_now`
 
 #![allow(missing_docs, unsafe_code)]
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -32,6 +34,9 @@ fn yield_now(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("cosocket", count), |bencher| {
             bencher.iter_custom(|yields| cosocket.run(|| cosocket_yields(yields, count)));
         });
+        group.bench_function(BenchmarkId::new("cosocket hooked", count), |bencher| {
+            bencher.iter_custom(|yields| cosocket.run(|| hooked_yields(yields, count)));
+        });
         group.bench_function(BenchmarkId::new("tokio", count), |bencher| {
             bencher.iter_custom(|yields| tokio.block_on(tokio_yields(yields, count)));
         });
@@ -50,7 +55,19 @@ fn yield_now(criterion: &mut Criterion) {
 }
 
 fn cosocket_yields(yields: u64, count: usize) -> Duration {
-    let run = move || (0..yields).for_each(|_| cosocket::thread::yield_now());
+    time_of(count, move || (0..yields).for_each(|_| cosocket::thread::yield_now()))
+}
+
+fn hooked_yields(yields: u64, count: usize) -> Duration {
+    thread_local!(static VALUE: Cell<u64> = const { Cell::new(0) });
+    time_of(count, move || {
+        cosocket::thread::with_thread_local(&VALUE, 1, || {
+            (0..yields).for_each(|_| cosocket::thread::yield_now());
+        });
+    })
+}
+
+fn time_of(count: usize, run: impl FnOnce() + Copy + Send + 'static) -> Duration {
     let start = Instant::now();
     let all: Vec<_> = (0..count).map(|_| cosocket::spawn(run)).collect();
     all.into_iter().for_each(|one| one.join().unwrap());

@@ -8,9 +8,11 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
-use cosocket::os::unix::net::{UnixListener, UnixStream};
-use cosocket::{signal, thread};
+use cosocket::os::unix::net::UnixStream;
+use cosocket::server::{Connection, Server};
+use cosocket::{Stream, signal};
 
 fn main() -> io::Result<()> {
     let usage = "unix_service SOCKET [FILE]";
@@ -21,21 +23,18 @@ fn main() -> io::Result<()> {
     })
 }
 
+/// For this user alone. A socket whose service has died is replaced; ours is removed at the end.
 fn serve(socket: &str) -> io::Result<()> {
-    let listener = UnixListener::bind(socket)?;
+    let server = Server::new().listen_unix(socket).unix_mode(0o600).start(answer)?;
     println!("listening on {socket}");
-    let server = thread::spawn(move || {
-        for stream in &listener {
-            thread::spawn(move || stream.and_then(answer));
-        }
-    });
     signal::ctrl_c()?;
-    server.cancel();
-    std::fs::remove_file(socket)
+    server.shutdown(Duration::from_secs(5));
+    Ok(())
 }
 
 /// Opens what the peer asks for, if it is the same user: it need not be able to itself.
-fn answer(mut stream: UnixStream) -> io::Result<()> {
+fn answer(connection: Connection) -> io::Result<()> {
+    let Stream::Unix(mut stream) = connection.into_stream() else { unreachable!("it is one") };
     let (peer, own) = (stream.peer_cred()?, UnixStream::pair()?.0.peer_cred()?);
     let mut path = String::new();
     stream.read_to_string(&mut path)?;

@@ -99,15 +99,8 @@ pub fn unblock<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
 }
 
 /// [`unblock`] for callers that can report that no thread could be started, or that a limit has
-/// passed.
+/// passed. It does so in a shield, too, if by `reason` it is I/O.
 pub(crate) fn try_unblock<T: Send + 'static>(
-    f: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
-    try_unblock_for(Reason::BLOCKING, f)
-}
-
-/// [`try_unblock`] of something that has a name of its own.
-pub(crate) fn try_unblock_for<T: Send + 'static>(
     reason: Reason,
     f: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
@@ -129,9 +122,13 @@ fn offload_where_needed<T: Send + 'static>(
     reason: Reason,
     f: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
-    // A plain thread may block; but where a limit bounds it, it must be able to go.
-    let needed = current::worker().is_some() || limit::of_thread(reason.is_io()).is_some();
-    if needed { offload(reason, f) } else { Ok(f()) }
+    if may_block(reason) { Ok(f()) } else { offload(reason, f) }
+}
+
+/// Whether the caller may make a blocking call itself: a plain thread may; but where a limit bounds
+/// it, it must be able to go.
+pub(crate) fn may_block(reason: Reason) -> bool {
+    current::worker().is_none() && limit::of_thread(reason.is_io()).is_none()
 }
 
 /// Hands `job` to the pool and returns at once. The only error is that the pool has no thread and

@@ -71,6 +71,8 @@ pub(crate) struct Coroutine {
     /// Known to unwind: it was cancelled, or gave way in the middle of an unwind.
     pub(crate) unwinding: Cell<Option<Cause>>,
     reason_kind: Cell<Kind>,
+    /// There are hooks around its switches, which its locals know.
+    pub(crate) hooked: Cell<bool>,
     reason_fd: Cell<i32>,
     /// How many `shield` calls it is inside of: cancels are held back while not zero.
     pub(crate) shield: Cell<u16>,
@@ -114,6 +116,7 @@ impl Coroutine {
             home: AtomicU32::new(NOWHERE),
             timer: Timer::new(),
             limits: Cell::new(ptr::null()),
+            hooked: Cell::new(false),
             op: OpSlot::new(),
             packet: UnsafeCell::new(None),
             frames: UnsafeCell::new(Frames::None),
@@ -137,6 +140,7 @@ impl Coroutine {
         self.shield.set(0);
         self.unparked.set(false);
         debug_assert!(self.limits.get().is_null(), "the last coroutine's limits");
+        debug_assert!(!self.hooked.get(), "the last coroutine's hooks");
         self.set_reason(Reason::NONE);
         // SAFETY: the caller owns the block, so nobody else looks at these cells.
         unsafe {
@@ -262,15 +266,18 @@ pub(crate) fn release_stack() {
     }
 }
 
-/// What handles know of a coroutine, for as long as they live.
-pub(crate) struct Identity {
+/// What handles know of a coroutine, for as long as they live. Public in name only, for a sealed
+/// trait.
+#[expect(missing_debug_implementations)]
+pub struct Identity {
     pub(crate) id: u64,
     name: Option<Box<Name>>,
     pub(crate) spawned_at: &'static Location<'static>,
     coroutine: *const Coroutine,
     generation: u32,
     progress: AtomicU32,
-    joiner: WaitSlot,
+    /// Woken once `is_done` holds. For one at a time: whoever has the handle to himself.
+    pub(crate) joiner: WaitSlot,
 }
 
 // SAFETY: the pointer leads to type-stable memory of which only atomics are used through it.
@@ -307,6 +314,11 @@ impl Identity {
     /// Returns false if the waiting coroutine was cancelled first (never when `shielded`).
     pub(crate) fn wait_done(&self, shielded: bool) -> bool {
         self.joiner.wait(|| self.is_done(), Reason::JOIN, shielded)
+    }
+
+    /// Where its one joiner waits.
+    pub(crate) fn joiner(&self) -> &WaitSlot {
+        &self.joiner
     }
 
     /// Sets `bits` in the coroutine's signals, waking it; nothing happens when it is over.

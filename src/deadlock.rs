@@ -3,18 +3,29 @@
 //! ```text
 //!   worker: about to sleep, nothing pending that ends by itself (I/O, a timer, a pool job)
 //!           |-> fell_silent: the last one to say so looks round
-//!           |     all asleep, no pool job, coroutines live -> report once: each worker prints its own
+//!           |     all asleep, no pool job, coroutines live -> looks again in PATIENCE
+//!           |     and nothing has run since then           -> looks at the other threads
+//!           |     and they wait for somebody, too          -> report once: each worker prints its own
 //!           `-> sleeps on; woke_up
 //! ```
 //!
-//! A thread of the program's own may still wake somebody, so with such threads about the report
-//! says "possible". The program goes on waiting, unless the builder asked for an abort.
+//! A thread of the program's own may still wake somebody: one that sleeps, reads or computes will,
+//! as likely as not, and then nothing is said. One that waits as we do, for another thread and for no
+//! limited time, may do so too; so with such threads about the report says "possible". The program
+//! goes on waiting, unless the builder asked for an abort: then other threads do not matter.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use crate::clock::Nanos;
 use crate::shared::Shared;
 use crate::worker::Worker;
 use crate::{blocking, dump};
+
+/// How long nothing may happen before it is looked into.
+const PATIENCE: Nanos = 100_000_000;
+
+/// When to look again while another thread may be about to wake somebody.
+const NEXT_LOOK: Nanos = 10_000_000_000;
 
 /// How many workers sleep with nothing left that could wake them.
 pub(crate) struct Silence {
@@ -22,6 +33,9 @@ pub(crate) struct Silence {
     /// How often a worker has come out of that.
     wakes: AtomicUsize,
     reported: AtomicBool,
+    /// The switches of all workers at the last look, and when to look again if there are no more.
+    switches: AtomicU64,
+    look_at: AtomicU64,
     /// Threads blocked in `Runtime::run`; they wake nobody.
     callers: AtomicUsize,
     /// Threads that are publishing a coroutine.
@@ -35,6 +49,8 @@ impl Silence {
             workers: AtomicUsize::new(0),
             wakes: AtomicUsize::new(0),
             reported: AtomicBool::new(false),
+            switches: AtomicU64::new(0),
+            look_at: AtomicU64::new(0),
             callers: AtomicUsize::new(0),
             placing: AtomicUsize::new(0),
             abort,
@@ -70,25 +86,51 @@ impl Shared {
     }
 
     /// A worker found nothing to do and nothing that could end by itself. If that holds for all
-    /// of them while coroutines live, those wait for each other: say so, once.
-    pub(crate) fn fell_silent(&self) {
+    /// of them while coroutines live, and for some time, those wait for each other: say so, once.
+    /// Returns when to come again, if nothing happens.
+    pub(crate) fn fell_silent(&self, now: Nanos) -> Option<Nanos> {
         let wakes = self.silence.wakes.load(Ordering::SeqCst);
         let silent = self.silence.workers.fetch_add(1, Ordering::SeqCst) + 1;
         if silent < self.seats.len() || self.is_empty() || blocking::is_busy() {
-            return;
+            return None;
         }
         // Looked at after the living were counted: one who is being placed is seen here, or is in
         // a queue, whose worker was rung.
         if self.silence.placing.load(Ordering::SeqCst) > 0 {
-            return;
+            return None;
         }
         // Ours too: another worker may have rung us before it fell silent itself.
         let all_sleep = self.seats.iter().all(|seat| seat.mailbox.is_asleep());
         // What was counted first may be over: then a worker was awake meanwhile, and looks itself.
         let all_slept = all_sleep && self.silence.wakes.load(Ordering::SeqCst) == wakes;
-        if !all_slept || self.silence.reported.swap(true, Ordering::SeqCst) {
-            return;
+        if !all_slept || self.silence.reported.load(Ordering::SeqCst) {
+            return None;
         }
+        let look_at = self.patience_ends(now);
+        if now < look_at {
+            return Some(look_at);
+        }
+        if !self.silence.abort && !dump::others_wait() {
+            self.silence.look_at.store(now + NEXT_LOOK, Ordering::Relaxed);
+            return Some(now + NEXT_LOOK);
+        }
+        if !self.silence.reported.swap(true, Ordering::SeqCst) {
+            self.report();
+        }
+        None
+    }
+
+    /// When a silence in which nobody has run is to be looked into.
+    fn patience_ends(&self, now: Nanos) -> Nanos {
+        let switches = self.seats.iter().map(|seat| seat.counters.switches.read()).sum();
+        if self.silence.switches.swap(switches, Ordering::Relaxed) != switches {
+            self.silence.look_at.store(now + PATIENCE, Ordering::Relaxed);
+        }
+        self.silence.look_at.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    fn report(&self) {
         let ours = self.seats.len() + self.silence.callers.load(Ordering::SeqCst);
         let certain = blocking::counts().threads + ours >= dump::threads_of_process();
         eprintln!(

@@ -42,7 +42,11 @@
 //! * [`net`]: [`TcpListener`](net::TcpListener), [`TcpStream`](net::TcpStream),
 //!   [`UdpSocket`](net::UdpSocket), [`ToSocketAddrs`](net::ToSocketAddrs), and
 //!   [`TcpBuilder`](net::TcpBuilder) for what is set before `bind`.
+//! * [`Cosocket`]: OpenResty's stream socket, which receives by line, count and delimiter, with
+//!   timeouts for each phase; see [`guide::_10_coming_from_openresty`].
 //! * [`os::unix::net`]: Unix sockets, with the peer's credentials and descriptors passed.
+//! * [`server`]: accepts connections and has a handler serve each, with limits, rules, the PROXY
+//!   protocol, and an end that cuts nobody short.
 //! * [`run`], [`Runtime`] and [`Builder`]: runtimes with an end, and with settings of their own.
 //!   Without one, the first `spawn` from a plain thread starts a global runtime.
 //! * [`unblock`] for calls that block and have no other form: files, C libraries, computations.
@@ -78,6 +82,7 @@
 //! * `tls`: TLS for clients and servers, by rustls and ring, with the platform's roots.
 //!   `tls-aws-lc-rs` adds aws-lc's cryptography, `tls-webpki-roots` Mozilla's roots; each is then
 //!   an option.
+//! * `dns`: a resolver of our own, which cosockets then use: [`guide::_12_names`].
 //! * `log`: [`Cosocket::set_log_errors`](Cosocket), errors of sockets in the log of the crate `log`.
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
@@ -138,6 +143,8 @@ mod overflow;
 mod ready;
 mod registry;
 #[allow(unsafe_code)]
+mod remedy;
+#[allow(unsafe_code)]
 mod runtime;
 #[cfg(cosocket_asan)]
 #[allow(unsafe_code)]
@@ -153,6 +160,8 @@ mod socket;
 #[allow(unsafe_code)]
 mod stack;
 #[allow(unsafe_code)]
+mod switch_hook;
+#[allow(unsafe_code)]
 mod timer;
 mod unwind;
 #[allow(unsafe_code)]
@@ -160,6 +169,9 @@ mod wait;
 #[allow(unsafe_code)]
 mod worker;
 
+#[cfg(feature = "dns")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dns")))]
+pub mod dns;
 #[cfg(feature = "futures")]
 #[cfg_attr(docsrs, doc(cfg(feature = "futures")))]
 #[allow(unsafe_code)]
@@ -173,6 +185,7 @@ pub mod net;
 pub mod os;
 #[allow(unsafe_code)]
 pub mod process;
+pub mod server;
 #[allow(unsafe_code)]
 pub mod signal;
 #[allow(unsafe_code)]
@@ -191,10 +204,11 @@ pub use blocking::unblock;
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use cosocket::TlsAgreement;
 pub use cosocket::{
-    Address, ConnectOptions, Cosocket, Error, ErrorKind, Fragments, LINE_LIMIT, Number, OptionName,
-    PEEK_LIMIT, Parts, Pieces, Proxy, QueueEvent, QueuedWriter, SocketOption, Stream, Target, Text,
-    TimeoutMode, Until, Watermarks, connect, framing,
+    Address, ConnectOptions, Cosocket, Datagram, Error, ErrorKind, Fragments, LINE_LIMIT, Names,
+    Number, OptionName, PEEK_LIMIT, Parts, Pieces, Proxy, QueueEvent, QueuedWriter, SocketOption,
+    Stream, Target, Text, TimeoutMode, UdpCosocket, Until, Watermarks, connect, framing,
 };
+pub use cosocket::{Evicted, Eviction, Pool, PoolMetrics, PoolOptions, pool_totals, pools};
 pub use driver::Choice as Driver;
 pub use metrics::Metrics;
 pub use runtime::{Builder, Runtime, run};
@@ -224,7 +238,15 @@ struct Readme;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::blocking::{Counts, counts};
+    pub use crate::server::internals as proxy_protocol;
     pub use crate::timer::{Timer, Wheel};
+    #[cfg(feature = "dns")]
+    pub mod dns {
+        /// Reads `data` as an answer of a name server.
+        pub fn fuzz(data: &[u8]) {
+            crate::dns::fuzz(data);
+        }
+    }
     pub mod receive {
         //! What a cosocket receives with, over any source of bytes.
         pub use crate::cosocket::receive::*;

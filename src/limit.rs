@@ -55,9 +55,9 @@ enum Kind {
     /// The deadline of one wait: it ends no other.
     Wait,
     Timeout,
-    /// The body of a scope, which is over when the flag is set: by any thread, so the clock says
-    /// nothing about it.
-    Scope(*const AtomicBool),
+    /// It is over when the flag is set: the body of a scope that has failed, a run under a token.
+    /// Any thread may do that, so the clock says nothing about it.
+    Flag(*const AtomicBool),
 }
 
 /// What a plain thread has in place of a control block.
@@ -86,9 +86,9 @@ pub(crate) fn bounded<T>(now: Nanos, at: Nanos, f: impl FnOnce() -> T) -> Result
 }
 
 /// Runs `f`, every wait of which unwinds with [`crate::Cancelled`] once `flag` is set. Who sets it
-/// also sets `ELAPSED` for the coroutine, and is done with that before the caller returns.
+/// also sets `ELAPSED` for the coroutine, and is done with that before `f` is over.
 pub(crate) fn until_flag<T>(flag: &AtomicBool, f: impl FnOnce() -> T) -> T {
-    let limit = Limit::new(NEVER, Kind::Scope(flag));
+    let limit = Limit::new(NEVER, Kind::Flag(flag));
     let _entered = Entered::new(&limit, 0);
     f()
 }
@@ -180,7 +180,7 @@ impl Limit {
     fn has_passed(&self) -> bool {
         match self.kind {
             // SAFETY: the flag is outside of the frame that the limit is in force for.
-            Kind::Scope(flag) => unsafe { &*flag }.load(Ordering::Acquire),
+            Kind::Flag(flag) => unsafe { &*flag }.load(Ordering::Acquire),
             Kind::Wait | Kind::Timeout => self.passed.get(),
         }
     }
@@ -198,7 +198,7 @@ impl Limit {
 
     fn interruption(&self) -> Interruption {
         match self.kind {
-            Kind::Scope(_) => Interruption::Failed,
+            Kind::Flag(_) => Interruption::Flagged,
             Kind::Wait | Kind::Timeout => Interruption::Elapsed,
         }
     }
@@ -246,8 +246,8 @@ pub(crate) fn pass_all(block: &Coroutine, now: Nanos) -> (bool, Nanos) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interruption {
     Cancel,
-    /// The scope has failed.
-    Failed,
+    /// A flag is set.
+    Flagged,
     /// A timeout has passed.
     Elapsed,
 }
@@ -268,11 +268,19 @@ pub(crate) fn interruption(me: &Coroutine, is_io: bool) -> Option<Interruption> 
     chain(me.limits.get()).find(cuts).map(Limit::interruption)
 }
 
-/// On a plain thread: when the first of the limits passes that may end a wait, of I/O or not.
+/// How often a plain thread looks at flags: who sets one does not know where it waits.
+const LOOK_PERIOD: Nanos = 10_000_000;
+
+/// On a plain thread: when a wait, of I/O or not, must next ask [`interruption_of_thread`]; in the
+/// past once it will say yes.
 #[cold]
 pub(crate) fn of_thread(is_io: bool) -> Option<Nanos> {
-    let ends = |limit: &Limit| if limit.has_passed() { 0 } else { limit.at };
-    cutting_thread(is_io).map(ends).min()
+    let look_at = |limit: &Limit| match limit.kind {
+        _ if limit.has_passed() => 0,
+        Kind::Flag(_) => clock::now() + LOOK_PERIOD,
+        Kind::Wait | Kind::Timeout => limit.at,
+    };
+    cutting_thread(is_io).map(look_at).min()
 }
 
 /// On a plain thread: what ends its waits now. There is no cancel.

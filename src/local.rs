@@ -5,8 +5,9 @@ use std::cell::{Cell, RefCell, UnsafeCell};
 use std::fmt;
 use std::thread::AccessError as ThreadAccessError;
 
-use crate::coroutine::drop_quietly;
+use crate::coroutine::{Coroutine, drop_quietly};
 use crate::current;
+use crate::switch_hook::Hooks;
 
 /// Declares [`LocalKey`]s, in the shape of [`std::thread_local!`].
 ///
@@ -58,6 +59,7 @@ unsafe impl<T: 'static> Sync for LocalKey<T> {}
 pub(crate) struct Locals {
     values: RefCell<Vec<(usize, Box<dyn Any>)>>,
     ending: Cell<bool>,
+    pub(crate) hooks: Hooks,
 }
 
 thread_local! {
@@ -101,12 +103,7 @@ impl<T: 'static> LocalKey<T> {
     pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         match current::worker() {
             Some(worker) => {
-                let cell = &worker.current().locals;
-                if cell.get().is_null() {
-                    cell.set(Box::into_raw(Box::default()));
-                }
-                // SAFETY: made just now or before; it goes when the coroutine has ended.
-                let value = unsafe { &*cell.get() }.value(self)?;
+                let value = Locals::of(worker.current()).value(self)?;
                 // SAFETY: the value stays in its box until `destroy`, which runs after the
                 // closure that we are called from (or we are in a destructor of a later box).
                 Ok(f(unsafe { &*value }))
@@ -121,6 +118,16 @@ impl<T: 'static> LocalKey<T> {
 }
 
 impl Locals {
+    /// Those of `me`, the running coroutine; made first if there are none.
+    pub(crate) fn of(me: &Coroutine) -> &Locals {
+        if me.locals.get().is_null() {
+            me.locals.set(Box::into_raw(Box::default()));
+        }
+        // SAFETY: made just now or before; they go when the coroutine has ended, and not while
+        // somebody asks for them on its stack.
+        unsafe { &*me.locals.get() }
+    }
+
     fn value<T: 'static>(&self, key: &'static LocalKey<T>) -> Result<*const T, AccessError> {
         let address = std::ptr::from_ref(key).addr();
         if let Some(value) = self.find(address) {

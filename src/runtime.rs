@@ -7,6 +7,7 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle as ThreadHandle;
 
+use crate::cosocket::Names;
 use crate::deadlock::Silence;
 use crate::driver::{Choice, Driver};
 use crate::mailbox::CANCELLED;
@@ -14,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::shared::{Options, Place, Seat, Shared};
 use crate::stack::StackPool;
 use crate::unwind::{abort_on_panic, watch_panics};
-use crate::wait::{self, Shield};
+use crate::wait::{self, Reason, Shield};
 use crate::worker::Worker;
 use crate::{current, overflow};
 
@@ -73,6 +74,7 @@ pub struct Builder {
     ring_entries: u32,
     abort_on_deadlock: bool,
     measure_stacks: bool,
+    names: Option<Names>,
 }
 
 impl Default for Builder {
@@ -91,6 +93,7 @@ impl Builder {
             ring_entries: DEFAULT_RING_ENTRIES,
             abort_on_deadlock: false,
             measure_stacks: false,
+            names: None,
         }
     }
 
@@ -123,8 +126,8 @@ impl Builder {
         self
     }
 
-    /// Aborts the process, after the report, when all coroutines wait for each other. For tests;
-    /// off by default.
+    /// Aborts the process, after the report, when all coroutines wait for each other, whatever other
+    /// threads do. For tests; off by default.
     pub fn abort_on_deadlock(mut self, abort: bool) -> Builder {
         self.abort_on_deadlock = abort;
         self
@@ -147,6 +150,13 @@ impl Builder {
     /// ```
     pub fn measure_stacks(mut self, measure: bool) -> Builder {
         self.measure_stacks = measure;
+        self
+    }
+
+    /// Who looks names up for the cosockets of this runtime that do not say so themselves:
+    /// [`Names::default`], by default.
+    pub fn names(mut self, names: Names) -> Builder {
+        self.names = Some(names);
         self
     }
 
@@ -184,7 +194,10 @@ impl Builder {
         let seats = (0..workers).map(|_| Seat::new()).collect::<io::Result<_>>()?;
         let stacks = StackPool::new(self.stack_size)?;
         let silence = Silence::new(self.abort_on_deadlock);
-        let shared = Arc::new(Shared::new(seats, stacks, self.measure_stacks, silence));
+        let mut shared = Shared::new(seats, stacks, self.measure_stacks, silence);
+        shared.names = self.names;
+        let shared = Arc::new(shared);
+        shared.pools.belong_to(&shared);
         // Dropped on an early return, which stops the workers that did start.
         let mut runtime = Runtime { shared, threads: Vec::new(), drivers: Vec::new() };
         for index in 0..workers {
@@ -388,7 +401,7 @@ impl Drop for Runtime {
         let join_all = || threads.into_iter().for_each(|thread| drop(thread.join()));
         // In a coroutine of another runtime the pool waits, not the worker.
         let _shield = Shield::raise();
-        if let Err(error) = crate::blocking::try_unblock(join_all) {
+        if let Err(error) = crate::blocking::try_unblock(Reason::BLOCKING, join_all) {
             eprintln!("cosocket: a dropped runtime is left to end by itself: {error}");
         }
     }
@@ -426,10 +439,11 @@ where
     runtime.unwrap_or_else(|error| panic!("cosocket: cannot start a runtime: {error}")).run(f)
 }
 
+static GLOBAL: OnceLock<Result<Runtime, String>> = OnceLock::new();
+static PROCESS: OnceLock<u32> = OnceLock::new();
+
 /// The runtime for spawns from the calling thread: its own in a coroutine, else the global one.
 pub(crate) fn here() -> io::Result<Arc<Shared>> {
-    static GLOBAL: OnceLock<Result<Runtime, String>> = OnceLock::new();
-    static PROCESS: OnceLock<u32> = OnceLock::new();
     if let Some(worker) = current::worker() {
         return Ok(Arc::clone(&worker.runtime));
     }
@@ -443,6 +457,14 @@ pub(crate) fn here() -> io::Result<Arc<Shared>> {
         Ok(runtime) => Ok(Arc::clone(&runtime.shared)),
         Err(error) => Err(io::Error::other(format!("the global runtime did not start: {error}"))),
     }
+}
+
+/// As [`here`], without starting the global one.
+pub(crate) fn here_if_started() -> Option<Arc<Shared>> {
+    if current::worker().is_none() && GLOBAL.get().is_none() {
+        return None;
+    }
+    here().ok()
 }
 
 fn workers_from_environment() -> io::Result<usize> {

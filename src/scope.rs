@@ -230,7 +230,7 @@ impl fmt::Debug for Scope<'_, '_> {
 
 /// The handle of a scoped coroutine.
 pub struct ScopedJoinHandle<'scope, T> {
-    handle: Handle<'scope, T>,
+    pub(crate) handle: Handle<'scope, T>,
 }
 
 impl<T> ScopedJoinHandle<'_, T> {

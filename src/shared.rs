@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::census::{self, Census};
 use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned};
+use crate::cosocket::{Connection, Names, pool::Pools};
 use crate::deadlock::Silence;
 use crate::mailbox::Mailbox;
 use crate::metrics::Counters;
@@ -46,6 +47,9 @@ pub(crate) struct Shared {
     pub(crate) roll_call: RollCall,
     pub(crate) silence: Silence,
     pub(crate) measures_stacks: bool,
+    /// Who looks names up, if the runtime was told.
+    pub(crate) names: Option<Names>,
+    pub(crate) pools: Arc<Pools<Connection>>,
 }
 
 /// What others may know of a worker.
@@ -67,8 +71,10 @@ impl Shared {
         measures_stacks: bool,
         silence: Silence,
     ) -> Shared {
+        let pools = Pools::new(seats.len());
         Shared {
             seats,
+            pools,
             stacks: Arc::new(stacks),
             surplus: Mutex::new(VecDeque::new()),
             surplus_len: AtomicUsize::new(0),
@@ -77,6 +83,7 @@ impl Shared {
             roll_call: RollCall::new(),
             silence,
             measures_stacks,
+            names: None,
         }
     }
 
@@ -116,6 +123,7 @@ impl Shared {
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.ring_all();
+        self.pools.close();
     }
 
     pub(crate) fn ring_all(&self) {

@@ -4,6 +4,7 @@
 //! on the coroutine; on a plain thread they act on the thread, except that [`spawn`] always
 //! spawns a coroutine (from a plain thread: on a global runtime that it starts on first use).
 
+mod wait_any;
 mod waits;
 
 use std::fmt;
@@ -14,11 +15,13 @@ use std::sync::{Arc, OnceLock};
 
 pub use std::thread::{Result, available_parallelism, panicking};
 
+pub use self::wait_any::{Joinable, wait_any};
 pub use self::waits::{park, park_timeout, shield, sleep, sleep_until, yield_now};
 pub use crate::local::{AccessError, LocalKey};
 pub use crate::scope::{Scope, ScopedJoinHandle, TryScope, scope, try_scope};
+pub use crate::switch_hook::{SwitchHook, with_switch_hook, with_thread_local};
 
-use crate::coroutine::{Kept, Outcome, Spawned, detach, drop_quietly};
+use crate::coroutine::{Identity, Kept, Outcome, Spawned, detach, drop_quietly};
 use crate::current;
 use crate::mailbox::{CANCELLED, UNPARKED};
 use crate::runtime;
@@ -229,7 +232,7 @@ impl Builder {
 /// A handle that can wait for a coroutine, take its result, or cancel it.
 ///
 /// Dropping it detaches the coroutine, which goes on; a result nobody takes is dropped.
-pub struct JoinHandle<T>(Handle<'static, T>);
+pub struct JoinHandle<T>(pub(crate) Handle<'static, T>);
 
 impl<T> JoinHandle<T> {
     /// Waits for the coroutine and returns its result, or the payload of its panic.
@@ -290,7 +293,7 @@ impl<T> fmt::Debug for JoinHandle<T> {
 
 /// The handle of [`spawn_local`]; it stays on its thread.
 pub struct LocalJoinHandle<T> {
-    handle: Handle<'static, T>,
+    pub(crate) handle: Handle<'static, T>,
     _not_send: std::marker::PhantomData<*mut ()>,
 }
 
@@ -347,6 +350,10 @@ impl<'a, T> Handle<'a, T> {
         }
         // SAFETY: the one handle with the right to the result.
         unsafe { self.packet.take() }.expect("the result is taken once")
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        self.packet.identity()
     }
 
     pub(crate) fn is_finished(&self) -> bool {

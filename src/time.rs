@@ -1,10 +1,11 @@
 //! Time limits over whole blocks of code, and ticks.
 //!
 //! [`timeout`] and [`deadline`] bound everything that waits inside a closure: reads, sleeps, joins,
-//! locks, name look-ups, across all the functions it calls. [`Interval`] ticks. [`sleep`] and
+//! locks, name look-ups, across all the functions it calls. [`Interval`] ticks. [`Timers`] call back. [`sleep`] and
 //! [`sleep_until`] are those of [`thread`](crate::thread); `Duration` and `Instant` are std's.
 
 mod interval;
+mod timers;
 
 use std::error::Error;
 use std::fmt;
@@ -12,6 +13,7 @@ use std::io;
 pub use std::time::{Duration, Instant};
 
 pub use self::interval::{Interval, MissedTickBehavior, interval, interval_at};
+pub use self::timers::{TimerError, TimerHandle, Timers};
 pub use crate::thread::{sleep, sleep_until};
 
 use crate::clock;

@@ -20,6 +20,7 @@
 //! be gone. A waiter that finds itself unlinked but not yet woken therefore waits for that store
 //! before it leaves (`Waiter::settle`).
 
+mod any;
 mod chosen;
 mod cut;
 mod queue;
@@ -35,8 +36,11 @@ use crate::current;
 use crate::limit::{self, Limit};
 use crate::worker::Worker;
 
+pub(crate) use self::any::wait_at_any;
 pub(crate) use self::chosen::{Chosen, ChosenList};
-pub(crate) use self::cut::{cancelled, is_cancellable, is_elapsed, is_io_cut, raise_cancelled};
+pub(crate) use self::cut::{
+    cancelled, is_cancellable, is_cancelled, is_elapsed, is_io_cut, raise_cancelled,
+};
 pub(crate) use self::queue::{LockedQueue, WaitQueue};
 pub(crate) use self::reason::{Kind, Reason};
 pub(crate) use self::shield::Shield;

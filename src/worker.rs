@@ -37,6 +37,7 @@ use crate::ready::ReadyQueue;
 use crate::registry;
 use crate::shared::Shared;
 use crate::stack::{Reserved, StackCache, Warm};
+use crate::switch_hook;
 use crate::timer::Wheel;
 use crate::unwind::{Unwinds, abort_on_panic};
 use crate::wait::Reason;
@@ -212,6 +213,14 @@ impl Worker {
     }
 
     fn give_way(&self, me: &'static Coroutine) {
+        if !me.hooked.get() {
+            self.give_way_unhooked(me);
+        } else {
+            switch_hook::around_switch(me, || self.give_way_unhooked(me));
+        }
+    }
+
+    fn give_way_unhooked(&self, me: &'static Coroutine) {
         self.note_unwind(me);
         // What runs on this stack until the switch, and after it, is the scheduler.
         abort_on_panic(|| self.give_way_to_next(me));
@@ -435,12 +444,12 @@ impl Worker {
             || self.is_asked()
     }
 
-    fn turn(&self, wait: Wait) {
+    fn turn(&self, mut wait: Wait) {
         let silent = wait != Wait::Poll
             && self.outside_waits.get() == 0
             && self.wheel.next_expiry().is_none();
-        if silent {
-            self.runtime.fell_silent();
+        if silent && let Some(look_at) = self.runtime.fell_silent(self.now.get()) {
+            wait = wait.no_later_than(look_at);
         }
         self.counters.turns.add(1);
         self.driver.turn(wait, |block| self.wake(block));

@@ -1,11 +1,12 @@
 //! The report on coroutines that wait for each other, from child processes that print it.
 
+#![allow(unsafe_code)]
+
 mod support;
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use cosocket::sync::{Condvar, Mutex, RwLock};
@@ -127,28 +128,43 @@ fn it_is_a_possible_deadlock_while_another_thread_lives() {
     assert!(text.contains("possible deadlock"), "{text}");
 }
 
+/// A thread that sleeps will wake them, for all we know: the way of a `main` that feeds workers.
 #[test]
-fn without_abort_it_is_printed_once_and_an_unpark_still_helps() {
-    let test = "without_abort_it_is_printed_once_and_an_unpark_still_helps";
+fn no_report_while_a_thread_will_go_on_by_itself() {
+    let test = "no_report_while_a_thread_will_go_on_by_itself";
     let (output, text) = in_child(test, || {
+        let (sender, receiver) = cosocket::sync::mpsc::channel();
+        let worker = cosocket::spawn(move || receiver.iter().sum::<u32>());
+        for number in 1..=2 {
+            std::thread::sleep(Duration::from_millis(250));
+            sender.send(number).unwrap();
+        }
+        drop(sender);
+        assert_eq!(worker.join().unwrap(), 3);
+    });
+    assert!(output.status.success(), "{text}");
+    assert!(!text.contains("wait for each other"), "{text}");
+}
+
+/// One that waits for them without end will not: and it is said once, though it goes on.
+#[test]
+fn without_abort_it_is_printed_and_an_end_of_the_wait_still_helps() {
+    let test = "without_abort_it_is_printed_and_an_end_of_the_wait_still_helps";
+    let (output, text) = in_child(test, || {
+        static PARKED: std::sync::OnceLock<thread::Thread> = std::sync::OnceLock::new();
+        extern "C" fn unpark(_signal: i32) {
+            // As good as sure not to interrupt anybody who has a lock that this takes: they sleep.
+            PARKED.wait().unpark();
+        }
         let runtime = Builder::new().build().unwrap();
-        let (sender, receiver) = mpsc::channel();
-        let handle = runtime.spawn(move || {
-            for _ in 0..3 {
-                sender.send(()).unwrap();
-                thread::park();
-            }
+        let handle = runtime.spawn(|| {
+            PARKED.set(thread::current()).unwrap();
+            thread::park();
         });
-        // Turns without a coroutine that could go on: where a report would be printed again.
-        for _ in 0..3 {
-            receiver.recv().unwrap();
-            let turns = runtime.metrics().turns;
-            while runtime.metrics().turns == turns {
-                let poke = runtime.spawn(|| ());
-                poke.join().unwrap();
-            }
-            std::thread::sleep(Duration::from_millis(20));
-            handle.thread().unpark();
+        // SAFETY: the handler does what a signal may interrupt here, see above.
+        unsafe {
+            libc::signal(libc::SIGALRM, unpark as *const () as libc::sighandler_t);
+            libc::alarm(1);
         }
         handle.join().unwrap();
         eprintln!("went on");

@@ -230,3 +230,34 @@ fn a_child_cannot_spawn_on_its_parent_s_global_runtime() {
         cosocket::spawn(|| ()).join().unwrap();
     });
 }
+
+/// A pooled connection that a child has inherited is the parent's to park: in the child it is only
+/// closed, and what is idle in the parent is not the child's to take.
+#[test]
+fn a_child_has_no_part_in_its_parent_s_pools() {
+    let listener = cosocket::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let runtime = cosocket::Builder::new().workers(1).build().unwrap();
+    let limits = || cosocket::ConnectOptions { pool_size: Some(2), ..Default::default() };
+    let (used, idle) = (cosocket::Cosocket::new(), cosocket::Cosocket::new());
+    runtime.run(|| {
+        used.connect_with(address, &limits()).unwrap();
+        idle.connect_with(address, &limits()).unwrap();
+        idle.set_keepalive(None, None).unwrap();
+    });
+    let child = fork(|| {
+        let is_fine = used.set_keepalive(None, None).is_ok()
+            && used.connect_with(address, &limits()).is_ok()
+            && used.reused_times().is_ok_and(|times| times == 0);
+        i32::from(!is_fine)
+    });
+    reap(child, 0);
+    runtime.run(|| {
+        used.set_keepalive(None, None).unwrap();
+        for _ in 0..2 {
+            used.connect_with(address, &limits()).unwrap();
+            assert_eq!(used.reused_times().unwrap(), 1);
+            used.close().unwrap();
+        }
+    });
+}

@@ -8,9 +8,6 @@
 #[path = "../src/atomics.rs"]
 #[allow(unused_imports)]
 mod atomics;
-#[path = "../src/sync/batch.rs"]
-#[allow(dead_code)]
-mod batch;
 #[path = "../src/sync/raw_mutex.rs"]
 mod raw_mutex;
 #[path = "../src/sync/raw_rw_lock.rs"]
@@ -122,6 +119,22 @@ mod wait {
         pub(crate) fn wake(self) {
             self.0.woken.store(true, Ordering::Release);
             self.0.thread.unpark();
+        }
+    }
+
+    pub(crate) struct ChosenList(Vec<Chosen>);
+
+    impl ChosenList {
+        pub(crate) fn new() -> ChosenList {
+            ChosenList(Vec::new())
+        }
+
+        pub(crate) fn push(&mut self, chosen: Chosen) {
+            self.0.push(chosen);
+        }
+
+        pub(crate) fn wake(self) {
+            self.0.into_iter().for_each(Chosen::wake);
         }
     }
 

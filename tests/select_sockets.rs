@@ -248,3 +248,32 @@ fn bytes_and_messages_all_arrive() {
         });
     }
 }
+
+/// The ring misses urgent data that comes right behind other data; a select does not.
+#[test]
+fn urgent_data_is_not_missed() {
+    let rounds = if is_quick() { 5 } else { 60 };
+    both(|| {
+        for _ in 0..rounds {
+            let (near, far) = connection();
+            let sending = spawn(move || {
+                thread::yield_now();
+                (&far).write_all(b"plain").unwrap();
+                socket2::SockRef::from(&far).send_out_of_band(b"!").unwrap();
+                far
+            });
+            let ready = select! {
+                ready = select::ready(&near, Interest::PRIORITY) => ready.unwrap(),
+                () = select::after(Duration::from_secs(3600)) => panic!("it came"),
+            };
+            assert!(ready.is_priority());
+            // What is there already, too.
+            let ready = select! {
+                ready = select::ready(&near, Interest::PRIORITY | Interest::WRITE) => ready.unwrap(),
+                else => panic!("it is there"),
+            };
+            assert!(ready.is_priority());
+            drop(sending.join().unwrap());
+        }
+    });
+}

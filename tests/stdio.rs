@@ -8,13 +8,15 @@ mod util;
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
+use std::time::Duration;
 
 use cosocket::signal::{SIGUSR1, Signals};
-use cosocket::{Cancelled, io, spawn_local};
+use cosocket::time::timeout;
+use cosocket::{Cancelled, io, shield, spawn_local};
 use socket_util::{spawn_waiting, turn};
 use util::{child, refuse_system_call, wait_until};
 
@@ -155,6 +157,32 @@ fn what_an_abandoned_read_brings_goes_to_the_next_reader() {
             abandon();
         });
         assert_eq!(read(), "to a thread\n");
+    });
+}
+
+/// A limit around a shield fails a read in it, as it does one of a socket; so does a limit inside.
+#[test]
+fn a_read_in_a_shield_is_cut_by_limits_on_either_side() {
+    let test = "a_read_in_a_shield_is_cut_by_limits_on_either_side";
+    let talk = |process: &mut Child| {
+        hear(process, "cut");
+        say(process, "late\n");
+    };
+    with_pipes(test, talk, || {
+        let short = Duration::from_millis(2);
+        let read = || io::stdin().read_line(&mut String::new());
+        let check = || {
+            let outside = timeout(short, || shield(read)).unwrap();
+            assert_eq!(outside.unwrap_err().kind(), ErrorKind::TimedOut);
+            let inside = shield(|| timeout(short, read)).unwrap();
+            assert_eq!(inside.unwrap_err().kind(), ErrorKind::TimedOut);
+        };
+        check();
+        cosocket::run(check);
+        println!("cut");
+        let mut line = String::new();
+        cosocket::run(|| io::stdin().read_line(&mut line)).unwrap();
+        assert_eq!(line, "late\n", "nothing is lost");
     });
 }
 

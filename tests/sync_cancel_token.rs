@@ -4,16 +4,22 @@ mod support;
 #[allow(unsafe_code)]
 mod util;
 
+use std::cell::Cell;
+use std::io::Read;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cosocket::sync::CancelToken;
-use cosocket::{Cancelled, run, shield, spawn, thread};
+use cosocket::{Cancelled, run, shield, spawn, thread, time};
 use support::{
-    Drops, assert_cancel_ends, assert_cancelled, message, on_workers, panic_quietly, suspended,
+    Drops, assert_cancel_ends, assert_cancelled, connection, message, on_workers, panic_quietly,
+    suspended,
 };
 use util::{Random, is_quick};
+
+const LONG: Duration = Duration::from_secs(3600);
 
 #[test]
 fn a_cancel_goes_down_and_never_up() {
@@ -181,6 +187,123 @@ fn run_passes_panics_and_the_callers_own_cancel_on() {
         });
         assert_eq!(drops.count(), 1);
         assert!(!token.is_cancelled());
+    });
+}
+
+/// It runs in place: nothing of it need be `Send`, and it is the caller that runs.
+#[test]
+fn run_runs_here() {
+    run(|| {
+        let token = CancelToken::new();
+        let local = Rc::new(7);
+        let got = token.run(|| (Rc::clone(&local), thread::current().id()));
+        assert_eq!(got.unwrap(), (local, thread::current().id()));
+    });
+}
+
+/// Every kind of wait of a coroutine, cancelled from elsewhere while it is in it.
+#[test]
+fn run_cuts_a_wait_that_is_going_on() {
+    let waits: [(&str, fn()); 6] = [
+        ("park", thread::park),
+        ("sleep", || thread::sleep(LONG)),
+        ("join", || drop(spawn(thread::park).join())),
+        ("token", || CancelToken::new().wait()),
+        ("read", || drop(connection().0.read(&mut [0]))),
+        ("scope", || thread::scope(|scope| drop(scope.spawn(thread::park)))),
+    ];
+    for (name, wait) in waits {
+        let check = |token: &CancelToken| {
+            assert_eq!(token.run(wait), Err(Cancelled), "{name}");
+            assert!(token.is_cancelled());
+            // The limit is gone with the call.
+            thread::yield_now();
+            thread::sleep(Duration::from_nanos(1));
+        };
+        // From another worker, or thread; and from a child of the token that is cancelled.
+        on_workers(2, || {
+            let token = CancelToken::new();
+            let canceller = spawn({
+                let token = token.clone();
+                move || {
+                    (0..20).for_each(|_| thread::yield_now());
+                    token.cancel();
+                }
+            });
+            check(&token.child());
+            canceller.join().unwrap();
+        });
+        let token = CancelToken::new();
+        let canceller = std::thread::spawn({
+            let token = token.clone();
+            move || {
+                std::thread::sleep(Duration::from_millis(2));
+                token.cancel();
+            }
+        });
+        check(&token);
+        canceller.join().unwrap();
+    }
+}
+
+/// Runs under tokens in runs under tokens: the one that was cancelled is the one that ends.
+#[test]
+fn run_ends_where_the_cancel_was_meant() {
+    run(|| {
+        let (outer, inner) = (CancelToken::new(), CancelToken::new());
+        let result = outer.run(|| {
+            let result = inner.run(|| {
+                inner.cancel();
+                thread::park();
+            });
+            thread::yield_now();
+            result
+        });
+        assert_eq!(result, Ok(Err(Cancelled)));
+        let inner = CancelToken::new();
+        let result = outer.run(|| {
+            inner.run(|| {
+                outer.cancel();
+                thread::park();
+            })
+        });
+        assert_eq!(result, Err(Cancelled));
+        // In its own timeout, and around one.
+        let token = CancelToken::new();
+        let elapsed = token.run(|| time::timeout(Duration::from_millis(1), thread::park));
+        assert_eq!(elapsed.map(|result| result.is_err()), Ok(true));
+        let cut = time::timeout(LONG, || {
+            token.run(|| {
+                token.cancel();
+                thread::park();
+            })
+        });
+        assert_eq!(cut, Ok(Err(Cancelled)));
+    });
+}
+
+/// A cancel of the coroutine itself that a shield holds back does not take the token's for its own.
+#[test]
+fn run_in_a_shield_ends_in_it() {
+    run(|| {
+        let ended = Rc::new(Cell::new(None));
+        let told = Rc::clone(&ended);
+        let waiter = suspended(move || {
+            shield(|| {
+                let token = CancelToken::new();
+                // Held back: it comes after the shield.
+                thread::park();
+                told.set(Some(token.run(|| {
+                    token.cancel();
+                    thread::park();
+                })));
+            });
+            thread::yield_now();
+        });
+        waiter.cancel();
+        waiter.thread().unpark();
+        assert_cancelled(waiter.join());
+        assert_eq!(ended.get(), Some(Err(Cancelled)));
     });
 }
 

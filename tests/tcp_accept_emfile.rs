@@ -32,6 +32,8 @@ fn accept_without_a_descriptor_is_an_error_and_the_connection_stays() {
         for _ in 0..3 {
             let error = listener.accept().unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+            let remedy = cosocket::io::remedy(&error).unwrap();
+            assert!(remedy.contains("RLIMIT_NOFILE allows (128)"), "{remedy}");
         }
         hoard.pop();
         let (mut server, peer) = listener.accept().unwrap();

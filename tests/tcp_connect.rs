@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cosocket::net::{TcpListener, TcpStream, ToSocketAddrs};
-use cosocket::spawn_local;
+use cosocket::net::{TcpBuilder, TcpListener, TcpStream, ToSocketAddrs};
+use cosocket::{spawn_local, time};
 use socket_util::{closed_port, everywhere, full_listener, spawn_waiting};
 
 #[test]
@@ -129,6 +129,75 @@ fn an_attempt_that_waits_succeeds_when_there_is_room_again() {
         });
         assert!(texts.into_iter().any(|text| text == "at last"));
         attempt.join().unwrap();
+    });
+}
+
+/// RFC 8305: one that is silent delays, and does not stop, the next.
+#[test]
+fn a_race_is_won_by_the_address_that_answers() {
+    everywhere(|| {
+        let (_listener, silent, _clients) = full_listener();
+        let good = [TcpListener::bind("127.0.0.1:0"), TcpListener::bind("[::1]:0")];
+        for listener in good.map(Result::unwrap) {
+            let good = listener.local_addr().unwrap();
+            let race = TcpBuilder::new().attempt_delay(Duration::from_millis(10));
+            for list in [vec![silent, good], vec![silent, silent, closed_port(), good]] {
+                let stream = race.connect_any(&list[..]).unwrap();
+                assert_eq!(stream.peer_addr().unwrap(), good);
+                let (_, peer) = listener.accept().unwrap();
+                assert_eq!(peer, stream.local_addr().unwrap());
+                assert!(!socket_util::is_nonblocking(&stream));
+            }
+        }
+    });
+}
+
+/// Addresses that fail are not waited for.
+#[test]
+fn in_a_race_the_next_starts_when_one_fails() {
+    everywhere(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        let (_full, silent, _clients) = full_listener();
+        let race = TcpBuilder::new().attempt_delay(Duration::from_secs(3600));
+        let stream = race.connect_any(&[closed_port(), closed_port(), good, silent][..]).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        let error = race.connect_any(&[closed_port(), closed_port()][..]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        // A family that this machine is told not to use says nothing about the peer.
+        let v4_only = race.clone().local_addr("127.0.0.1:0".parse().unwrap());
+        let v6: SocketAddr = "[::1]:9".parse().unwrap();
+        for list in [[v6, closed_port()], [closed_port(), v6]] {
+            let error = v4_only.connect_any(&list[..]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{list:?}");
+        }
+        let none: &[SocketAddr] = &[];
+        assert_eq!(race.connect_any(none).unwrap_err().kind(), ErrorKind::InvalidInput);
+        let never = race.connect_timeout(Duration::ZERO).connect_any(good).unwrap_err();
+        assert_eq!(never.kind(), ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
+fn a_race_that_nobody_wins_ends_in_time() {
+    everywhere(|| {
+        let (_listener, silent, _clients) = full_listener();
+        let list = [silent, silent, silent];
+        let race = TcpBuilder::new().attempt_delay(Duration::from_millis(10));
+        let limited = race.clone().connect_timeout(Duration::from_millis(35));
+        let error = limited.connect_any(&list[..]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        let limit = Duration::from_millis(15);
+        let error = time::timeout(limit, || race.connect_any(&list[..])).unwrap().unwrap_err();
+        assert!(error.get_ref().unwrap().is::<time::Elapsed>());
+    });
+    cosocket::run(|| {
+        let (_listener, silent, _clients) = full_listener();
+        let racing =
+            spawn_waiting(move || TcpBuilder::new().connect_any(&[silent, silent][..]).map(drop));
+        assert!(!racing.is_finished());
+        racing.cancel();
+        assert!(racing.join().unwrap_err().is::<cosocket::Cancelled>());
     });
 }
 

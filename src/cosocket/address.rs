@@ -7,7 +7,8 @@ use std::path::Path;
 
 use super::{Error, ErrorKind};
 
-/// Where to connect to, as the caller named it: an address, a name to look up, or a Unix socket.
+/// Where to connect to, as the caller named it, or the address of an end: an IP address, a name to
+/// look up, or a Unix socket.
 ///
 /// It prints as OpenResty's pool keys do: `127.0.0.1:80`, `[::1]:80`, `example.org:80`,
 /// `unix:/path`.
@@ -20,6 +21,63 @@ pub enum Address {
     Host(Box<str>, u16),
     /// A Unix stream socket.
     Unix(UnixAddr),
+}
+
+impl Address {
+    /// The IP address, if it is one. That of an IPv4 client at a listener on `[::]` is an IPv4
+    /// address, not an IPv6 one with that inside.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.as_ip().map(|address| address.ip().to_canonical())
+    }
+
+    /// The IP address as it is, with its port, if it is one.
+    #[must_use]
+    pub fn as_ip(&self) -> Option<SocketAddr> {
+        match self {
+            Address::Ip(address) => Some(*address),
+            Address::Host(..) | Address::Unix(_) => None,
+        }
+    }
+
+    /// The address, if it is that of a Unix socket.
+    #[must_use]
+    pub fn as_unix(&self) -> Option<&UnixAddr> {
+        match self {
+            Address::Unix(address) => Some(address),
+            Address::Ip(_) | Address::Host(..) => None,
+        }
+    }
+}
+
+impl PartialEq for Address {
+    /// Unix sockets without a name are all alike.
+    fn eq(&self, other: &Address) -> bool {
+        use std::os::linux::net::SocketAddrExt;
+        match (self, other) {
+            (Address::Ip(one), Address::Ip(other)) => one == other,
+            (Address::Host(one, port), Address::Host(other, other_port)) => {
+                one == other && port == other_port
+            }
+            (Address::Unix(one), Address::Unix(other)) => {
+                one.as_pathname() == other.as_pathname()
+                    && one.as_abstract_name() == other.as_abstract_name()
+            }
+            _ => false,
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        Address::Ip(address)
+    }
+}
+
+impl From<UnixAddr> for Address {
+    fn from(address: UnixAddr) -> Address {
+        Address::Unix(address)
+    }
 }
 
 /// What names an [`Address`]: addresses, a pair of a host and a port, or a text.

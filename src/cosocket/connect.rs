@@ -2,20 +2,23 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::address::{Address, Target};
 use super::connection::Connection;
 use super::local::Local;
+use super::pool::{self, Found, Member, Origin};
 use super::report::What;
 use super::state::Connecting;
 use super::timeouts::Phase;
 use super::transport::Transport;
 use super::{Cosocket, Error, ErrorKind};
 use crate::clock;
-use crate::io_handle::{self, AsIoHandle, bounds::Bounds};
-use crate::net::{TcpStream, ToSocketAddrs};
+use crate::io_handle::{self, bounds::Bounds};
+use crate::net::connecting::Connecting as Attempt;
+use crate::net::race;
 use crate::os::unix::net::UnixStream;
 
 /// How a connection is made, and what pool it belongs to.
@@ -27,6 +30,16 @@ pub struct ConnectOptions {
     pub pool_size: Option<usize>,
     /// How many more may wait for a place in the pool.
     pub backlog: Option<usize>,
+    /// Of the pool's connections, one that is encrypted, and whose certificate was checked against
+    /// this name. Without it, one that is not encrypted.
+    pub tls_name: Option<String>,
+}
+
+/// What the pool's user made of a connection.
+enum Hooked {
+    Fine,
+    ReuseRefused,
+    CreateFailed(io::Error),
 }
 
 /// A new socket, connected with the default timeout: [`Cosocket::new`] and
@@ -54,7 +67,9 @@ impl Cosocket {
     /// Connects: to an IP address, to a name, or to `unix:path` (see [`Target`]). A connection that
     /// the socket had before is closed first.
     ///
-    /// All addresses of a name are tried, in turn. The connect timeout bounds the making of the
+    /// All addresses of a name are tried, in a race (see
+    /// [`TcpBuilder::connect_any`](crate::net::TcpBuilder::connect_any)). [`Names`](super::Names)
+    /// says who looks the name up. The connect timeout bounds the making of the
     /// connection, of all attempts together; the look-up of a name comes before that.
     ///
     /// # Errors
@@ -76,16 +91,78 @@ impl Cosocket {
     /// # Errors
     ///
     /// As [`connect`](Cosocket::connect).
-    pub fn connect_with(&self, target: impl Target, _: &ConnectOptions) -> Result<(), Error> {
+    pub fn connect_with(&self, target: impl Target, options: &ConnectOptions) -> Result<(), Error> {
+        self.connect_from(|| Origin::Here, &target, options)
+    }
+
+    /// [`connect_with`](Cosocket::connect_with), with a place from elsewhere. A connection out of
+    /// a pool that its hook refuses is closed, and the next one is looked for.
+    pub(super) fn connect_from<'a>(
+        &self,
+        mut origin: impl FnMut() -> Origin<'a>,
+        target: &impl Target,
+        options: &ConnectOptions,
+    ) -> Result<(), Error> {
+        loop {
+            match self.connect_once(origin(), target, options)? {
+                Hooked::Fine => return Ok(()),
+                Hooked::ReuseRefused => drop(self.close()),
+                Hooked::CreateFailed(error) => {
+                    let _ = self.close();
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    fn connect_once(
+        &self,
+        origin: Origin<'_>,
+        target: &impl Target,
+        options: &ConnectOptions,
+    ) -> Result<Hooked, Error> {
         io_handle::begin_call()?;
         let address = target.to_address()?;
         let began = self.begin_report();
         let connecting = self.state.claim_connect()?;
-        let transport = self.make_transport(&address, &connecting).inspect_err(|error| {
-            let upstream = began.map(|_| address.to_string());
-            self.report(What::Connect, began, upstream.as_deref(), error);
-        })?;
-        connecting.opened(Connection::new(transport, Some(address)))
+        let key = pool::key_of(&address, self.local(), options);
+        // A wait for a place has the whole of the timeout, and the connect has it again.
+        let timeout = self.timeouts.of(Phase::Connect);
+        let bounds = Bounds { timeout, deadline: None, cut: connecting.cut() };
+        let failed = |what| {
+            let address = &address;
+            move |error: &Error| {
+                let upstream = began.map(|_| address.to_string());
+                self.report(what, began, upstream.as_deref(), error);
+            }
+        };
+        let found = pool::find(origin, &key, options, &bounds).inspect_err(failed(What::Queue))?;
+        let Found { connection, mut ticket } = found;
+        let is_reused = connection.is_some();
+        let mut connection = match connection {
+            Some(connection) => connection,
+            None => {
+                let transport = self
+                    .make_transport(&address, &connecting)
+                    .inspect_err(failed(What::Connect))?;
+                if let Some(ticket) = &mut ticket {
+                    ticket.set_connected();
+                }
+                let mut connection = Connection::new(transport, Some(address));
+                // One that was made while another changed the settings is nobody else's.
+                let key = (key.local == self.local()).then(|| Arc::new(key));
+                connection.details.member = Member::new(key);
+                connection
+            }
+        };
+        let call_hooks = ticket.as_ref().map(|ticket| ticket.call_hooks());
+        connection.details.ticket = ticket;
+        connecting.opened(connection)?;
+        Ok(match call_hooks.map_or(Ok(()), |call| call(self, is_reused)) {
+            Ok(()) => Hooked::Fine,
+            Err(_) if is_reused => Hooked::ReuseRefused,
+            Err(error) => Hooked::CreateFailed(error),
+        })
     }
 
     fn make_transport(
@@ -107,7 +184,7 @@ impl Cosocket {
         match address {
             Address::Ip(address) => self.connect_tcp(&[*address], connecting),
             Address::Host(host, port) => {
-                let addresses = look_up(host, *port)?;
+                let addresses = self.names.names().look_up(host, *port)?;
                 if connecting.cut().is_set() {
                     return Err(ErrorKind::Cancelled.into());
                 }
@@ -127,66 +204,32 @@ impl Cosocket {
         Bounds { timeout: None, deadline, cut: connecting.cut() }
     }
 
+    /// To all of them in a race.
     fn connect_tcp(
         &self,
         addresses: &[SocketAddr],
         connecting: &Connecting<'_>,
     ) -> Result<Transport, Error> {
         let bounds = self.connect_bounds(connecting);
+        let (delay, cut) = (race::ATTEMPT_DELAY, Some(bounds.cut));
+        let rules = race::Rules { delay, deadline: bounds.deadline, cut };
         let local = self.local();
-        let mut last: Error = ErrorKind::Resolve.into();
-        for address in addresses {
-            match connect_one(address, &local, connecting, &bounds).map_err(Error::from) {
-                Ok(stream) => return Ok(Transport::Tcp(stream)),
-                Err(error) if error.kind() == ErrorKind::Io => last = error,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last)
-    }
-}
-
-/// THE place where a cosocket's names are looked up.
-fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
-    match (host, port).to_socket_addrs() {
-        Ok(addresses) => Ok(addresses.collect()),
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(error.into()),
-        Err(error) => {
-            let text = format!("{host} could not be resolved ({error})");
-            Err(Error::with_text(ErrorKind::Resolve, text).with_source(error))
-        }
+        let start = |address: &SocketAddr| start_one(address, &local, connecting);
+        Ok(Transport::Tcp(race::connect(addresses.to_vec(), &rules, start)?))
     }
 }
 
 /// One attempt. The connection has `TCP_NODELAY` set, as OpenResty's have.
-fn connect_one(
+fn start_one(
     address: &SocketAddr,
     local: &Local,
     connecting: &Connecting<'_>,
-    bounds: &Bounds<'_>,
-) -> io::Result<TcpStream> {
+) -> io::Result<Attempt> {
     let domain = Domain::for_address(*address);
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(domain, kind, Some(Protocol::TCP))?;
     connecting.note_socket();
     local.apply_to(&socket, domain)?;
     socket.set_tcp_nodelay(true)?;
-    let begun = socket.connect(&SockAddr::from(*address));
-    let stream = TcpStream::from_connecting(socket);
-    match begun {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
-            let ready = stream.as_io_handle().wait_ready_bounded(libc::POLLOUT, bounds)?;
-            if let Some(error) = stream.take_error()? {
-                return Err(error);
-            }
-            if ready & (libc::POLLERR | libc::POLLHUP) != 0 {
-                return Err(io::Error::other("the connection ended while it was made"));
-            }
-        }
-        Err(error) => return Err(error),
-    }
-    // We made the socket, so no other flag can be lost here.
-    SockRef::from(&stream).set_nonblocking(false)?;
-    Ok(stream)
+    Attempt::start(socket, address)
 }

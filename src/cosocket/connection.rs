@@ -1,11 +1,11 @@
 //! One connection: what is shared by its two halves, and all that travels with it into a pool and
 //! out again.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
 use super::address::Address;
+use super::pool::{self, Member};
 use super::receive::Receiver;
 use super::transport::Transport;
 use crate::driver::op::Direction;
@@ -16,7 +16,8 @@ use crate::io_handle::bounds::Cut;
 pub(crate) struct Connection {
     pub(crate) link: Arc<Link>,
     pub(crate) receiver: Box<Receiver>,
-    pub(crate) details: Details,
+    /// Apart, for a connection is passed from hand to hand on its way through a pool.
+    pub(crate) details: Box<Details>,
 }
 
 /// What both halves use at the same time. The descriptor closes with the last of them.
@@ -39,10 +40,11 @@ pub(crate) struct Details {
     pub(crate) suspect: bool,
     /// Its place in the count of a pool, given back when this is dropped.
     pub(crate) ticket: Option<Ticket>,
+    pub(crate) member: Member,
 }
 
 /// Dropped when the connection has ended.
-pub(crate) type Ticket = Box<dyn Any + Send + Sync>;
+pub(crate) type Ticket = pool::Ticket<Connection>;
 
 impl Connection {
     pub(crate) fn new(transport: Transport, address: Option<Address>) -> Connection {
@@ -55,12 +57,18 @@ impl Connection {
         address: Option<Address>,
         unread: Vec<u8>,
     ) -> Connection {
-        let details =
-            Details { address, reuse_count: 0, tls_name: None, suspect: false, ticket: None };
+        let details = Details {
+            address,
+            reuse_count: 0,
+            tls_name: None,
+            suspect: false,
+            ticket: None,
+            member: Member::default(),
+        };
         Connection {
             link: Arc::new(Link::new(transport)),
             receiver: Box::new(Receiver::with_unread(unread)),
-            details,
+            details: Box::new(details),
         }
     }
 }

@@ -46,8 +46,8 @@ impl Cosocket {
     /// `Dubious` too; after any other error it is as it was.
     ///
     /// In this order: `Closed`, also when the end of the stream has been noticed or one half is
-    /// over; `BusyConnecting`, `BusyReading`, `BusyWriting`; `UnreadData`; `Suspect`; `Dubious`.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the pool, and TLS"))]
+    /// over; `BusyConnecting`, `BusyReading`, `BusyWriting`; `UnreadData`; `Suspect`;
+    /// `KeyNotFound`; `Dubious`.
     pub(crate) fn take_idle(&self) -> Result<Connection, Error> {
         let connection = self.state.take_whole(|receiver, details| {
             if receiver.at_end() && receiver.unread().is_empty() {
@@ -58,6 +58,9 @@ impl Cosocket {
             }
             if details.suspect {
                 return Err(ErrorKind::Suspect.into());
+            }
+            if details.member.key.is_none() {
+                return Err(ErrorKind::KeyNotFound.into());
             }
             Ok(())
         })?;

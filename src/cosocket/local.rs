@@ -1,5 +1,6 @@
 //! Where connections are made from: settings of the object, for all its connections.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::PoisonError;
 
@@ -8,9 +9,9 @@ use socket2::{Domain, SockAddr, Socket};
 use super::proxy::Proxy;
 use super::{Cosocket, Error, ErrorKind};
 
-/// What is bound to before a connect.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Local {
+/// What is bound to before a connect. A part of the key of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Local {
     address: Option<SocketAddr>,
     device: Option<Box<str>>,
     is_transparent: bool,
@@ -77,6 +78,11 @@ impl Cosocket {
 }
 
 impl Local {
+    #[cfg(test)]
+    pub(crate) fn of_address(address: SocketAddr) -> Local {
+        Local { address: Some(address), ..Local::default() }
+    }
+
     /// Applies the settings to a socket that is about to be connected.
     pub(super) fn apply_to(&self, socket: &Socket, domain: Domain) -> std::io::Result<()> {
         if self.is_transparent && domain == Domain::IPV4 {
@@ -87,6 +93,25 @@ impl Local {
         }
         if let Some(address) = self.address {
             socket.bind(&SockAddr::from(address))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Local {
+    /// In the name of a pool; nothing, if it is left to the system.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(address) = self.address {
+            write!(f, " from {address}")?;
+        }
+        if let Some(device) = &self.device {
+            write!(f, " through {device}")?;
+        }
+        if self.is_transparent {
+            f.write_str(", transparent")?;
+        }
+        if self.proxy.is_some() {
+            f.write_str(", through a proxy")?;
         }
         Ok(())
     }

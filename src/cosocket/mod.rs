@@ -20,9 +20,11 @@ pub mod framing;
 mod idle;
 mod input;
 mod local;
+mod names;
 mod options;
 mod output;
 mod parts;
+pub(crate) mod pool;
 mod proxy;
 mod queued_writer;
 pub(crate) mod receive;
@@ -34,6 +36,7 @@ mod timeouts;
 #[cfg(feature = "tls")]
 mod tls_handshake;
 mod transport;
+mod udp;
 
 use std::fmt;
 use std::sync::Mutex;
@@ -42,8 +45,10 @@ pub use self::address::{Address, Target};
 pub use self::connect::{ConnectOptions, connect};
 pub use self::error::{Error, ErrorKind};
 pub use self::fragments::{Fragments, Number, Pieces, Text};
+pub use self::names::Names;
 pub use self::options::{OptionName, SocketOption};
 pub use self::parts::{Parts, Stream};
+pub use self::pool::{Evicted, Eviction, Pool, PoolMetrics, PoolOptions, pool_totals, pools};
 pub use self::proxy::Proxy;
 pub use self::queued_writer::{QueueEvent, QueuedWriter, Watermarks};
 pub use self::receive::{LINE_LIMIT, PEEK_LIMIT, Until};
@@ -51,6 +56,9 @@ pub use self::timeouts::TimeoutMode;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::tls_handshake::TlsAgreement;
+pub use self::udp::{Datagram, UdpCosocket};
+
+pub(crate) use self::connection::Connection;
 
 use self::local::Local;
 use self::state::State;
@@ -108,6 +116,8 @@ pub struct Cosocket {
     timeouts: Timeouts,
     /// What connections are made from.
     local: Mutex<Local>,
+    /// Who looks names up for it.
+    names: names::Choice,
     #[cfg(feature = "log")]
     log_errors: std::sync::atomic::AtomicBool,
 }

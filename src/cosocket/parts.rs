@@ -8,6 +8,7 @@ use super::connection::Connection;
 use super::state::State;
 use super::transport::Transport;
 use super::{Cosocket, Error, ErrorKind};
+use crate::io_handle::{AsIoHandle, IoHandle};
 use crate::net::TcpStream;
 use crate::os::unix::net::UnixStream;
 
@@ -84,7 +85,7 @@ impl Cosocket {
         let Connection { link, receiver, details } = self.state.into_connection()?;
         drop(details);
         let unread = receiver.unread().to_vec();
-        // Nobody else can use it now.
+        // A job of a send that was cut may still have it: then the connection is over.
         let link = Arc::into_inner(link).ok_or(ErrorKind::Closed)?;
         let stream = match link.transport {
             Transport::Tcp(stream) => Stream::Tcp(stream),
@@ -146,6 +147,15 @@ impl Write for Parts {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl AsIoHandle for Stream {
+    fn as_io_handle(&self) -> &IoHandle {
+        match self {
+            Stream::Tcp(stream) => stream.as_io_handle(),
+            Stream::Unix(stream) => stream.as_io_handle(),
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use crate::clock::Nanos;
 /// What failed, in the words of OpenResty's log.
 #[derive(Clone, Copy)]
 pub(super) enum What {
+    /// The wait for a place in a pool.
+    Queue,
     Connect,
     Read,
     Write,
@@ -73,6 +75,9 @@ mod with_log {
             let waited = Duration::from_nanos(clock::now().saturating_sub(began));
             let upstream = upstream.unwrap_or("none");
             let text = match (error.kind(), what) {
+                (ErrorKind::Timeout, What::Queue) => {
+                    format!("queued connect timed out, when trying to connect to {upstream}")
+                }
                 (ErrorKind::Timeout, What::Connect) => "tcp socket connect timed out".to_owned(),
                 (ErrorKind::Timeout, What::Read) => "tcp socket read timed out".to_owned(),
                 (ErrorKind::Timeout, What::Write) => "tcp socket write timed out".to_owned(),
@@ -94,7 +99,7 @@ mod with_log {
     impl What {
         fn verb(self) -> &'static str {
             match self {
-                What::Connect => "connect failed",
+                What::Queue | What::Connect => "connect failed",
                 What::Read => "read failed",
                 What::Write => "write failed",
             }

@@ -14,12 +14,12 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
+use super::connection::Link;
 use super::output::Output;
 #[cfg(feature = "tls")]
 use super::transport::Transport;
 use super::{Cosocket, Error, ErrorKind};
 use crate::blocking;
-use crate::thread::shield;
 use crate::wait::Reason;
 
 /// What one call in the pool sends at most, in bytes: a cancel waits for no more.
@@ -52,7 +52,9 @@ impl Cosocket {
     ///
     /// As [`send`](Cosocket::send), and the file's. `InvalidInput` for a part that is not within
     /// the file: nothing is sent then. A file that gets shorter meanwhile is an error of kind
-    /// `Other`, and ends the write half, like every error after a part was sent.
+    /// `Other`, and ends the write half, like every error after a part was sent. When a
+    /// [`time::timeout`](crate::time::timeout) cuts it, up to a mebibyte more may have been sent than
+    /// the error says.
     pub fn send_file(&self, file: &File, part: impl RangeBounds<u64>) -> Result<u64, Error> {
         let (start, end) = bounds_within(&part, file.metadata()?.len())?;
         let file = Arc::new(file.try_clone()?);
@@ -78,21 +80,36 @@ fn bounds_within(part: &impl RangeBounds<u64>, len: u64) -> Result<(u64, u64), E
     Ok((start, end))
 }
 
+/// A socket that does not block, for as long as the coroutine or its job has this. A job that is
+/// left alone, by a cancel or a limit, comes to its end by itself, and then the socket may close.
+struct Lent(Arc<Link>);
+
+impl Lent {
+    fn new(link: Arc<Link>) -> io::Result<Lent> {
+        link.transport.io().borrow_nonblocking()?;
+        Ok(Lent(link))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.transport.io().return_nonblocking();
+    }
+}
+
 impl Output<'_> {
     fn send_file(&mut self, file: &Arc<File>, mut offset: u64, end: u64) -> io::Result<()> {
         #[cfg(feature = "tls")]
         if let Transport::Tls(_) = &self.link.transport {
             return self.send_file_encrypted(file, offset, end);
         }
-        let link = Arc::clone(self.link);
-        let _nonblocking = link.transport.io().file_sender()?;
+        let lent = Arc::new(Lent::new(Arc::clone(self.link))?);
         while offset < end {
             self.check()?;
-            let (link, file) = (Arc::clone(self.link), Arc::clone(file));
+            let (lent, file) = (Arc::clone(&lent), Arc::clone(file));
             let len = CHUNK.min(end - offset) as usize;
-            let send = move || link.transport.io().send_file(&file, offset, len);
-            // Nothing cuts this wait: the job must not go on alone, and does not take long.
-            match shield(|| blocking::try_unblock_for(Reason::BLOCKING, send))? {
+            let send = move || lent.0.transport.io().send_file(&file, offset, len);
+            match blocking::try_unblock(Reason::CALL, send)? {
                 Ok(0) => return Err(io::Error::other("the file ended early")),
                 Ok(sent) => {
                     self.sent += sent as u64;
@@ -121,7 +138,7 @@ impl Output<'_> {
                 piece.truncate(count);
                 io::Result::Ok(piece)
             };
-            let piece = blocking::try_unblock_for(Reason::BLOCKING, read)??;
+            let piece = blocking::try_unblock(Reason::CALL, read)??;
             if piece.is_empty() {
                 return Err(io::Error::other("the file ended early"));
             }

@@ -57,7 +57,7 @@ pub(super) struct Open {
     pub(super) link: Arc<Link>,
     pub(super) read: Slot<ReadHalf>,
     pub(super) write: Slot<WriteHalf>,
-    pub(super) details: Details,
+    pub(super) details: Box<Details>,
     /// A coroutine was cancelled in one of the halves.
     pub(super) killed: bool,
 }

@@ -99,6 +99,16 @@ pub(crate) enum Wait {
     Forever,
 }
 
+impl Wait {
+    pub(crate) fn no_later_than(self, at: Nanos) -> Wait {
+        match self {
+            Wait::Poll => Wait::Poll,
+            Wait::Until(earlier) => Wait::Until(earlier.min(at)),
+            Wait::Forever => Wait::Until(at),
+        }
+    }
+}
+
 /// What a turn found besides the operations it reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Turn {

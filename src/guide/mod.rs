@@ -1,4 +1,4 @@
-//! A guide, in ten pages. Nothing but text; every sample is run as a test.
+//! A guide, page by page. Nothing but text; every sample is run as a test.
 //!
 //! 1. [The first server](_01_first_server)
 //! 2. [What suspends and what blocks](_02_what_suspends)
@@ -10,6 +10,10 @@
 //! 8. [Internals](_08_internals)
 //! 9. [Porting from tokio](_09_porting_from_tokio)
 //! 10. [Coming from OpenResty](_10_coming_from_openresty)
+//! 11. [Keepalive pools](_11_connection_pool)
+//! 12. [Names](_12_names)
+//! 13. [Servers](_13_servers)
+//! 14. [Coming from Swoole and from libuv](_14_coming_from_swoole_and_libuv)
 //! 15. TLS, with the feature `tls`: `_15_tls`
 
 #[doc = include_str!("01_first_server.md")]
@@ -41,6 +45,18 @@ pub mod _09_porting_from_tokio {}
 
 #[doc = include_str!("10_coming_from_openresty.md")]
 pub mod _10_coming_from_openresty {}
+
+#[doc = include_str!("11_connection_pool.md")]
+pub mod _11_connection_pool {}
+
+#[doc = include_str!("12_names.md")]
+pub mod _12_names {}
+
+#[doc = include_str!("13_servers.md")]
+pub mod _13_servers {}
+
+#[doc = include_str!("14_coming_from_swoole_and_libuv.md")]
+pub mod _14_coming_from_swoole_and_libuv {}
 
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

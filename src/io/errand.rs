@@ -57,7 +57,7 @@ impl<T: Send> Errand<T> {
     /// The wait was ended from outside. The outcome is then left for the next caller.
     pub(super) fn outcome(&self) -> io::Result<Option<T>> {
         let is_done = || !matches!(*self.lock(), State::Out);
-        if !self.waiter.wait(is_done, Reason::BLOCKING, false) {
+        if !self.waiter.wait(is_done, Reason::CALL, false) {
             return Err(wait::cancelled());
         }
         match mem::replace(&mut *self.lock(), State::Idle) {

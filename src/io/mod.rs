@@ -6,6 +6,7 @@
 //! * [`pipe`], [`PipeReader`], [`PipeWriter`]: the kernel's pipes, waited on as sockets are.
 //! * [`stdin`], [`stdout`], [`stderr`]: through the blocking pool, since a terminal or a file has
 //!   no other way.
+//! * [`remedy`], which std does not have: what to do about an error that is a limit's.
 //! * [`copy_bidirectional`], which std does not have: copies both ways between two streams.
 //!
 //! Inside a coroutine a call that has to wait suspends it; on a plain thread it blocks the thread.
@@ -21,6 +22,7 @@ mod stdin;
 
 pub use std::io::*;
 
+pub use crate::remedy::remedy;
 pub use copy::{CopyError, ShutdownWrite, copy_bidirectional};
 pub use output::{Stderr, StderrLock, Stdout, StdoutLock, stderr, stdout};
 pub(crate) use pipe::pipe_end;

@@ -16,10 +16,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::errand::Errand;
+use crate::blocking;
 use crate::current;
 use crate::io_handle::claim::{Claim, Held};
 use crate::io_handle::ended;
-use crate::wait::{self, Shield, Signal};
+use crate::wait::{self, Reason, Shield, Signal};
 
 /// What one job of the pool writes at most, in bytes.
 const CHUNK: usize = 64 << 10;
@@ -73,12 +74,12 @@ impl Output {
         Ok(Locked { output: self, _not_send: PhantomData })
     }
 
-    /// On a plain thread right here, else in the pool, to which a copy of the bytes goes.
+    /// On a plain thread that no limit bounds right here, else in the pool, to which a copy of the bytes goes.
     fn call(&'static self, call: Call, bytes: &[u8]) -> io::Result<usize> {
         let _turn = self.turn.acquire(self.fd, || None).map_err(ended)?;
         // Of one who did not wait for it: its bytes come first, and its error was its own.
         let _ = self.writing.outcome()?;
-        if current::worker().is_none() {
+        if blocking::may_block(Reason::CALL) {
             return self.carry_out(call, bytes);
         }
         let bytes = bytes.to_vec();

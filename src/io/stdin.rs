@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
 use super::errand::Errand;
-use crate::current;
+use crate::blocking;
 use crate::io_handle::claim::{Claim, Held};
-use crate::wait::{self, Shield};
+use crate::wait::{self, Reason, Shield};
 
 /// What one job of the pool reads at most, in bytes.
 const CHUNK: usize = 64 << 10;
@@ -127,7 +127,7 @@ impl StdinLock<'_> {
         let chunk = match INPUT.reading.outcome()? {
             // Of one who did not wait to the end.
             Some(chunk) => chunk,
-            None if current::worker().is_none() => read_chunk(),
+            None if blocking::may_block(Reason::CALL) => read_chunk(),
             None => {
                 INPUT.reading.start(read_chunk)?;
                 INPUT.reading.outcome()?.expect("a job that was started has an outcome")

@@ -32,8 +32,8 @@ impl IoHandle {
         attempt: impl Fn(bool) -> io::Result<i32>,
     ) -> io::Result<i32> {
         let deadline = self.timeout(direction).map(clock::after);
-        if let Some(limit) = limit::of_thread(true) {
-            return self.block_within(limit, direction, deadline, attempt);
+        if limit::of_thread(true).is_some() {
+            return self.block_within_limits(direction, deadline, attempt);
         }
         loop {
             // Readiness that leads to nothing must not make it go on for ever.
@@ -62,9 +62,8 @@ impl IoHandle {
 
     /// As `block_on`, on a thread whose waits a limit bounds: it waits in `poll` only.
     #[cold]
-    fn block_within(
+    fn block_within_limits(
         &self,
-        limit: Nanos,
         direction: Direction,
         deadline: Option<Nanos>,
         attempt: impl Fn(bool) -> io::Result<i32>,
@@ -78,11 +77,7 @@ impl IoHandle {
             if self.mode.is_nonblocking(self.fd.as_fd()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            poll_blocking(
-                self.fd.as_raw_fd(),
-                events_of(direction),
-                nearer(deadline, Some(limit)),
-            )?;
+            poll_within_limits(self.fd.as_raw_fd(), events_of(direction), deadline)?;
         }
     }
 }
@@ -112,7 +107,22 @@ pub(super) fn nearer(one: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> 
 
 /// Waits for readiness, for at most `timeout`.
 pub(crate) fn wait_ready(fd: RawFd, events: i16, timeout: Option<Duration>) -> io::Result<i16> {
-    poll_blocking(fd, events, nearer(timeout.map(clock::after), limit::of_thread(true)))
+    poll_within_limits(fd, events, timeout.map(clock::after))
+}
+
+/// Waits for readiness, up to `deadline`, and for no longer than the limits in force allow.
+fn poll_within_limits(fd: RawFd, events: i16, deadline: Option<Nanos>) -> io::Result<i16> {
+    loop {
+        let limit = limit::of_thread(true);
+        let until = nearer(deadline, limit);
+        match poll_blocking(fd, events, until) {
+            // It was for a look at the limits that it ended.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && until != deadline => {
+                begin()?;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Waits for readiness, or until the cut is set and this thread's bell rung.
@@ -123,7 +133,6 @@ pub(super) fn poll_or_cut(
     cut: &Cut,
 ) -> io::Result<i16> {
     let bell = bell_of_thread()?;
-    let deadline = nearer(deadline, limit::of_thread(true));
     loop {
         if cut.is_set() {
             return Err(WasCut::error());
@@ -131,7 +140,7 @@ pub(super) fn poll_or_cut(
         let bell_fd = bell.as_fd().as_raw_fd();
         let mut entries = [(fd, events), (bell_fd, libc::POLLIN)]
             .map(|(fd, events)| libc::pollfd { fd, events, revents: 0 });
-        if !poll_once(&mut entries, deadline)? {
+        if !poll_or_look(&mut entries, deadline)? {
             continue;
         }
         if entries[1].revents != 0 {
@@ -140,6 +149,21 @@ pub(super) fn poll_or_cut(
         if entries[0].revents != 0 {
             return Ok(entries[0].revents);
         }
+    }
+}
+
+/// Whether one of them is ready; false when it is time to look whether the wait was ended: by a
+/// limit, which this sees to, or by a cut. The error of the deadline has no source.
+pub(super) fn poll_or_look(
+    entries: &mut [libc::pollfd],
+    deadline: Option<Nanos>,
+) -> io::Result<bool> {
+    let until = nearer(deadline, limit::of_thread(true));
+    match poll_once(entries, until) {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut && until != deadline => {
+            begin().map(|()| false)
+        }
+        result => result,
     }
 }
 

@@ -257,7 +257,7 @@ impl Bounds<'_> {
     }
 
     /// When a wait that begins `now` must end.
-    pub(super) fn deadline_from(&self, now: Nanos) -> Option<Nanos> {
+    pub(crate) fn deadline_from(&self, now: Nanos) -> Option<Nanos> {
         let timeout = self.timeout.map(|timeout| clock::later(now, timeout));
         blocking::nearer(timeout, self.deadline)
     }

@@ -227,14 +227,15 @@ unsafe fn run_to_end(
     slot.take().expect("done")
 }
 
-/// Waits under the ring for what `poll(2)` calls `events`, on a descriptor of somebody else's. When
-/// this returns, the kernel has forgotten it.
-pub(crate) fn poll_by_ring(
+/// Waits under the ring for what `poll(2)` calls `events`. When this returns, the kernel has
+/// forgotten the descriptor, which may be somebody else's. See [`super::urgent`] for what it misses.
+pub(super) fn poll_once_by_ring(
     worker: &'static Worker,
     ring: &Uring,
     fd: BorrowedFd<'_>,
     events: i16,
     deadline: Option<Nanos>,
+    cut: Option<&Cut>,
 ) -> io::Result<i16> {
     let op = Op::Poll { fd: fd.as_raw_fd(), events };
     let reason = Reason::io(Kind::Ready, fd.as_raw_fd());
@@ -242,7 +243,7 @@ pub(crate) fn poll_by_ring(
     loop {
         // SAFETY: the operation holds no pointers, and the descriptor is borrowed until we return.
         let ended_with =
-            unsafe { run_to_end(worker, ring, &op, reason, deadline, None, &mut stopped) };
+            unsafe { run_to_end(worker, ring, &op, reason, deadline, cut, &mut stopped) };
         match (-ended_with.result, stopped) {
             (..=0, _) => return Ok(ended_with.result as i16),
             (libc::ECANCELED | libc::EINTR | libc::EAGAIN, Some(stop)) => {

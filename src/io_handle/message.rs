@@ -205,20 +205,20 @@ const fn control_len(descriptors: usize) -> usize {
     OTHER_CONTROL_BYTES + own
 }
 
-const fn space(bytes: usize) -> usize {
+pub(super) const fn space(bytes: usize) -> usize {
     // SAFETY: arithmetic.
     unsafe { libc::CMSG_SPACE(bytes as u32) as usize }
 }
 
-fn vector(buffer: *mut u8, len: usize) -> libc::iovec {
+pub(super) fn vector(buffer: *mut u8, len: usize) -> libc::iovec {
     libc::iovec { iov_base: buffer.cast(), iov_len: len }
 }
 
-fn message(vector: &mut libc::iovec) -> libc::msghdr {
+pub(super) fn message(vector: &mut libc::iovec) -> libc::msghdr {
     super::message(vector, 1)
 }
 
-fn message_to(vector: &mut libc::iovec, address: &SockAddr) -> libc::msghdr {
+pub(super) fn message_to(vector: &mut libc::iovec, address: &SockAddr) -> libc::msghdr {
     let mut message = message(vector);
     message.msg_name = address.as_ptr().cast_mut().cast();
     message.msg_namelen = address.len();

@@ -25,12 +25,15 @@ pub(crate) mod blocking;
 pub(crate) mod bounds;
 pub(crate) mod claim;
 mod complete;
+pub(crate) mod datagram;
 mod message;
 mod mode;
 mod pauses;
 mod plain;
 pub(crate) mod poll_arm;
 mod send_file;
+pub(crate) mod urgent;
+mod wait_any;
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -44,7 +47,8 @@ use std::time::Duration;
 
 use socket2::{Protocol, SockRef};
 
-pub(crate) use self::complete::poll_by_ring;
+pub(crate) use self::urgent::poll_by_ring;
+pub(crate) use self::wait_any::wait_any;
 pub(crate) use crate::driver::op::{Direction, Op};
 pub use message::Received;
 
@@ -303,15 +307,22 @@ impl IoHandle {
         }
         let half = self.half(call.direction);
         let _held = half.claim.acquire(self.fd.as_raw_fd(), || call.deadline()).map_err(ended)?;
-        let op = Op::Poll { fd: self.fd.as_raw_fd(), events };
-        // SAFETY: the operation holds no pointers.
-        let done = match &call.worker.driver {
-            // SAFETY: as above.
-            Driver::Uring(ring) => unsafe { self.by_ring(call, ring, &op) }?.0,
-            // SAFETY: as above.
-            Driver::Epoll(epoll, _) => unsafe { self.by_readiness(call, epoll, &op, usize::MAX) }?,
-        };
-        Ok(done as i16)
+        match &call.worker.driver {
+            Driver::Uring(ring) => {
+                let (worker, fd, deadline) = (call.worker, self.fd.as_fd(), call.deadline());
+                match call.cut() {
+                    None => poll_by_ring(worker, ring, fd, events, deadline),
+                    // Nobody asks for urgent data with bounds, so there is nothing to miss.
+                    cut => complete::poll_once_by_ring(worker, ring, fd, events, deadline, cut),
+                }
+            }
+            Driver::Epoll(epoll, _) => {
+                let op = Op::Poll { fd: self.fd.as_raw_fd(), events };
+                // SAFETY: the operation holds no pointers.
+                let done = unsafe { self.by_readiness(call, epoll, &op, usize::MAX) }?;
+                Ok(done as i16)
+            }
+        }
     }
 
     /// Makes a call that moves up to `len` bytes.

@@ -45,7 +45,7 @@ impl IoHandle {
         let Some(worker) = current::worker() else {
             return match (limit::of_thread(true), bounds) {
                 (None, None) => self.block_on(direction, |_| attempt(true)),
-                (limit, _) => self.attempt_until(limit, direction, bounds, attempt),
+                _ => self.attempt_within_limits(direction, bounds, attempt),
             };
         };
         let nonblocking = self.begin(worker)?;
@@ -83,11 +83,10 @@ impl IoHandle {
         }
     }
 
-    /// The same on a plain thread whose waits a limit bounds, or the caller.
+    /// The same on a plain thread whose waits limits bound, or the caller.
     #[cold]
-    fn attempt_until(
+    fn attempt_within_limits(
         &self,
-        limit: Option<Nanos>,
         direction: Direction,
         bounds: Option<&Bounds<'_>>,
         attempt: impl Fn(bool) -> io::Result<i32>,
@@ -97,9 +96,10 @@ impl IoHandle {
             None => self.timeout(direction).map(clock::after),
             Some(bounds) => bounds.deadline_from(clock::now()),
         };
-        let until = blocking::nearer(limit, deadline).unwrap_or(Nanos::MAX);
+        let deadline = deadline.unwrap_or(Nanos::MAX);
         let mut pause = FIRST_PAUSE;
         loop {
+            let until = limit::of_thread(true).unwrap_or(Nanos::MAX).min(deadline);
             let now = clock::now();
             match attempt(false) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -29,6 +29,7 @@
 //!   of date by the time that its owner acts on it: another coroutine may have taken the data.
 //! * An error of the descriptor makes it ready, as in `poll(2)`: the mask has `POLLERR`, `POLLHUP`
 //!   or `POLLNVAL`, whatever was asked for.
+//! * For urgent data under the ring the owner looks again at [`super::urgent::look_at`].
 //! * Under the ring an arm is a poll operation, in a slot of its own (see [`ArmSlot`]). Under
 //!   epoll it is a watch of the source (see [`crate::driver::watch`]).
 //!
@@ -48,6 +49,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 pub(crate) use self::on_thread::wait_on_thread;
 
 use super::complete::CANCEL_AGAIN_AFTER;
+use super::urgent::is_missable;
 use super::{IoHandle, Op, unwinding};
 use crate::current;
 use crate::driver::Driver;
@@ -194,8 +196,17 @@ impl<H: Deref<Target = IoHandle>> PollArm<H> {
     }
 
     fn look_at_poll(&self, ring: &Uring, slot: &'static ArmSlot) {
-        let Some(ended) = slot.op.take() else { return };
+        let ended = slot.op.take();
+        if is_missable(self.events) {
+            self.ask();
+            if self.result.get().is_some() {
+                return;
+            }
+        }
+        let Some(ended) = ended else { return };
         match -ended.result {
+            // It was for other data.
+            _ if ended.result >= 0 && is_missable(self.events) => self.start_poll(ring, slot),
             _ if ended.result >= 0 => self.set_ready(ended.result),
             // The kernel was short of memory, or cancelled it for reasons of its own.
             libc::EAGAIN | libc::EINTR | libc::ECANCELED => self.start_poll(ring, slot),
@@ -232,6 +243,7 @@ impl<H: Deref<Target = IoHandle>> PollArm<H> {
                 self.end_poll(worker, ring, slot);
                 if let Some(ended) = slot.op.take()
                     && ended.result >= 0
+                    && !is_missable(self.events)
                 {
                     self.set_ready(ended.result);
                 }

@@ -1,8 +1,8 @@
 //! `sendfile(2)`: from a file to a socket, within the kernel.
 //!
-//! It has no flag that keeps it from waiting for the socket, so O_NONBLOCK is set for as long as a
-//! [`FileSender`] lives; readers of the same socket get on as described in [`super::plain`]. The
-//! file's disk it does wait for, so it is a call for the pool of blocking threads.
+//! It has no flag that keeps it from waiting for the socket, so O_NONBLOCK is set meanwhile; readers
+//! of the same socket get on as described in [`super::plain`]. The file's disk it does wait for,
+//! so it is a call for the pool of blocking threads.
 
 use std::fs::File;
 use std::io;
@@ -12,20 +12,19 @@ use std::ptr;
 
 use super::IoHandle;
 
-/// The right to send files, while O_NONBLOCK is ours.
-#[derive(Debug)]
-pub(crate) struct FileSender<'a> {
-    handle: &'a IoHandle,
-}
-
 impl IoHandle {
-    pub(crate) fn file_sender(&self) -> io::Result<FileSender<'_>> {
-        self.mode.borrow_nonblocking(self.fd.as_fd())?;
-        Ok(FileSender { handle: self })
+    /// Sets O_NONBLOCK, behind the user's back.
+    pub(crate) fn borrow_nonblocking(&self) -> io::Result<()> {
+        self.mode.borrow_nonblocking(self.fd.as_fd())
+    }
+
+    /// Takes it back.
+    pub(crate) fn return_nonblocking(&self) {
+        self.mode.return_nonblocking(self.fd.as_fd());
     }
 
     /// Sends up to `len` bytes of the file, from `offset` on; 0 is its end. Blocks for the disk, and
-    /// says `WouldBlock` for the socket, if a [`FileSender`] lives.
+    /// says `WouldBlock` for the socket, if O_NONBLOCK is set.
     pub(crate) fn send_file(&self, file: &File, offset: u64, len: usize) -> io::Result<usize> {
         let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
         let start = libc::off64_t::try_from(offset).map_err(invalid)?;
@@ -38,12 +37,6 @@ impl IoHandle {
                 _ => Err(io::Error::last_os_error()),
             }
         })
-    }
-}
-
-impl Drop for FileSender<'_> {
-    fn drop(&mut self) {
-        self.handle.mode.return_nonblocking(self.handle.fd.as_fd());
     }
 }
 
@@ -67,8 +60,8 @@ fn without_sigpipe<T>(call: impl Fn() -> io::Result<T>) -> io::Result<T> {
             result => break result,
         }
     };
-    let is_broken = result.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::EPIPE));
-    if is_broken && !was_pending {
+    // Also when it has sent a part before it found the connection broken.
+    if !was_pending {
         let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: set and time are valid for the call.
         unsafe { libc::sigtimedwait(pipe.as_ptr(), ptr::null_mut(), &no_time) };

@@ -99,7 +99,7 @@ impl ToSocketAddrs for (&str, u16) {
 fn look_up(host: &str, port: u16) -> io::Result<vec::IntoIter<SocketAddr>> {
     let target = (host.to_owned(), port);
     let look_up = move || std::net::ToSocketAddrs::to_socket_addrs(&target);
-    blocking::try_unblock_for(Reason::LOOK_UP, look_up)?
+    blocking::try_unblock(Reason::LOOK_UP, look_up)?
 }
 
 fn invalid(message: &'static str) -> io::Error {

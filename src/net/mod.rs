@@ -13,6 +13,8 @@
 
 mod addr;
 mod builder;
+pub(crate) mod connecting;
+pub(crate) mod race;
 mod tcp;
 mod tcp_builder;
 mod tcp_options;

@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use socket2::{SockAddr, SockRef, Socket};
+use socket2::Socket;
 
 use super::addr::ip_address;
 use super::{Keepalive, TcpBuilder, ToSocketAddrs};
@@ -96,37 +96,8 @@ impl TcpStream {
         TcpBuilder::new().connect_timeout(timeout).connect(address)
     }
 
-    /// Connects a socket that is in non-blocking mode, and was made by us. The same in a coroutine
-    /// and on a thread: the connection is begun without blocking and waited for like any
-    /// readiness, so a timeout or a cancel just closes the socket.
-    pub(super) fn from_unconnected(
-        socket: Socket,
-        address: &SocketAddr,
-        timeout: Option<Duration>,
-    ) -> io::Result<TcpStream> {
-        let io = IoHandle::new(socket.into(), false);
-        let socket = SockRef::from(&io);
-        match socket.connect(&SockAddr::from(*address)) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
-                let ready = io.wait_ready(libc::POLLOUT, timeout)?;
-                if let Some(error) = socket.take_error()? {
-                    return Err(error);
-                }
-                if ready & (libc::POLLERR | libc::POLLHUP) != 0 {
-                    return Err(io::Error::other("the connection ended while it was made"));
-                }
-            }
-            Err(error) => return Err(error),
-        }
-        // We made the socket, so no other flag can be lost here.
-        socket.set_nonblocking(false)?;
-        Ok(TcpStream { io })
-    }
-
-    /// A socket on which `connect` was called; waiting for its end is the caller's.
-    pub(crate) fn from_connecting(socket: Socket) -> TcpStream {
-        TcpStream { io: IoHandle::new(socket.into(), false) }
+    pub(super) fn from_connected(io: IoHandle) -> TcpStream {
+        TcpStream { io }
     }
 
     /// The address of the other end.

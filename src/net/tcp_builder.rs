@@ -8,8 +8,11 @@ use socket2::{Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::addr::each_address;
 use super::builder::{BindOptions, bind_options, several};
+use super::connecting::Connecting;
+use super::race;
 use super::tcp_options::set_defer_accept;
 use super::{Keepalive, TcpListener, TcpStream, ToSocketAddrs};
+use crate::clock;
 use crate::io_handle;
 
 /// Connections that may wait to be accepted, as in std.
@@ -46,6 +49,7 @@ pub struct TcpBuilder {
     defer_accept: Option<Duration>,
     local_addr: Option<SocketAddr>,
     connect_timeout: Option<Duration>,
+    attempt_delay: Option<Duration>,
 }
 
 bind_options!(TcpBuilder);
@@ -117,10 +121,7 @@ impl TcpBuilder {
     /// `InvalidInput` when there is no address, or for a setting that is out of range (a zero
     /// timeout, say); `TimedOut`; else the system's error for the last address.
     pub fn connect<A: ToSocketAddrs>(&self, address: A) -> io::Result<TcpStream> {
-        if self.connect_timeout == Some(Duration::ZERO) {
-            let message = "cannot set a 0 duration timeout";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
+        self.check_timeout()?;
         let mut deadline = None;
         each_address(address, |address| {
             io_handle::begin_call()?;
@@ -134,13 +135,64 @@ impl TcpBuilder {
             if timeout == Some(Duration::ZERO) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            let socket = self.options.socket(address, Type::STREAM.nonblocking(), Protocol::TCP)?;
-            self.apply_to(&socket)?;
-            if let Some(local) = self.local_addr {
-                socket.bind(&SockAddr::from(local))?;
-            }
-            TcpStream::from_unconnected(socket, address, timeout)
+            self.begin_connect(address)?.wait(timeout)
         })
+    }
+
+    /// As [`connect`](TcpBuilder::connect), and does not wait for one address to fail before it
+    /// tries the next: every 250 ms ([`attempt_delay`](TcpBuilder::attempt_delay)), and when an
+    /// attempt fails, another joins the race, and the first connection made wins. IPv6 and IPv4
+    /// take turns, beginning with the family of the first address ("happy eyeballs", RFC 8305,
+    /// sections 4 and 5).
+    ///
+    /// A peer may see connections that are closed at once: those that came second.
+    ///
+    /// ```
+    /// use cosocket::net::{TcpBuilder, TcpListener};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let good = listener.local_addr()?;
+    /// let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    /// let stream = TcpBuilder::new().connect_any(&[closed, good][..])?;
+    /// assert_eq!(stream.peer_addr()?, good);
+    /// # std::io::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](TcpBuilder::connect); when all fail, the last error that says more than that
+    /// this machine has no way there.
+    pub fn connect_any<A: ToSocketAddrs>(&self, address: A) -> io::Result<TcpStream> {
+        self.check_timeout()?;
+        let addresses = address.to_socket_addrs()?.collect();
+        let delay = self.attempt_delay.unwrap_or(race::ATTEMPT_DELAY).max(race::ATTEMPT_DELAY_MIN);
+        let deadline = self.connect_timeout.map(clock::after);
+        let rules = race::Rules { delay, deadline, cut: None };
+        race::connect(addresses, &rules, |address| self.begin_connect(address))
+    }
+
+    /// How long [`connect_any`](TcpBuilder::connect_any) lets an attempt run alone: 250 ms, as
+    /// RFC 8305 recommends; never less than 10 ms.
+    pub fn attempt_delay(mut self, delay: Duration) -> TcpBuilder {
+        self.attempt_delay = Some(delay);
+        self
+    }
+
+    fn check_timeout(&self) -> io::Result<()> {
+        if self.connect_timeout == Some(Duration::ZERO) {
+            let message = "cannot set a 0 duration timeout";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        Ok(())
+    }
+
+    fn begin_connect(&self, address: &SocketAddr) -> io::Result<Connecting> {
+        let socket = self.options.socket(address, Type::STREAM.nonblocking(), Protocol::TCP)?;
+        self.apply_to(&socket)?;
+        if let Some(local) = self.local_addr {
+            socket.bind(&SockAddr::from(local))?;
+        }
+        Connecting::start(socket, address)
     }
 
     /// Listens on the first address that can be bound, as [`TcpListener::bind`].

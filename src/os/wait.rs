@@ -23,7 +23,6 @@ use crate::driver::Driver;
 use crate::driver::epoll::Epoll;
 use crate::driver::readiness::Readiness;
 use crate::driver::source::Source;
-use crate::driver::uring::Uring;
 use crate::io_handle::blocking::{self, poll_blocking};
 use crate::io_handle::{begin_call, ended, poll_by_ring, unwinding};
 use crate::wait::{self, Kind, Reason, Signal};
@@ -176,45 +175,10 @@ pub fn wait(fd: impl AsFd, interest: Interest, timeout: Option<Duration>) -> io:
     }
     let deadline = timeout.map(|timeout| worker.after(timeout));
     match &worker.driver {
-        Driver::Uring(ring) => Ready::of(wait_by_ring(worker, ring, fd, interest, deadline)?),
+        Driver::Uring(ring) => Ready::of(poll_by_ring(worker, ring, fd, interest.0, deadline)?),
         Driver::Epoll(epoll, _) => {
             Ready::of(Watch::of(fd)?.wait(worker, epoll, interest, deadline)?)
         }
-    }
-}
-
-/// How often a wait for urgent data alone looks for itself: the ring misses it now and then (one
-/// time in ten on Linux 6.18, when other data comes just before it).
-const URGENT_LOOK_PERIOD: Duration = Duration::from_millis(10);
-
-fn wait_by_ring(
-    worker: &'static Worker,
-    ring: &Uring,
-    fd: BorrowedFd<'_>,
-    interest: Interest,
-    deadline: Option<Nanos>,
-) -> io::Result<i16> {
-    if interest.0 & (libc::POLLIN | libc::POLLOUT) != 0 {
-        return poll_by_ring(worker, ring, fd, interest.0, deadline);
-    }
-    loop {
-        let look_at = worker.after(URGENT_LOOK_PERIOD);
-        let until = deadline.map_or(look_at, |deadline| deadline.min(look_at));
-        match poll_by_ring(worker, ring, fd, interest.0, Some(until)) {
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
-            Err(error) => return Err(error),
-            // Perhaps it was the other data: a ring tells what its wake-up may have been for.
-            Ok(_) => {}
-        }
-        match poll_blocking(fd.as_raw_fd(), interest.0, Some(0)) {
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
-            looked => return looked,
-        }
-        if deadline.is_some_and(|deadline| deadline <= worker.after(Duration::ZERO)) {
-            return Err(ended(Signal::TimedOut));
-        }
-        // A limit around the wait is what ended it, perhaps.
-        begin_call()?;
     }
 }
 

@@ -15,7 +15,7 @@ use crate::scope::scope;
 use crate::shared::{Options, Place};
 use crate::thread;
 use crate::unwind;
-use crate::wait::Shield;
+use crate::wait::{Reason, Shield};
 
 /// A running or ended child; [`std::process::Child`] for coroutines.
 ///
@@ -109,7 +109,7 @@ impl Child {
         match open_pidfd(id) {
             Ok(fd) => IoHandle::new(fd, false).wait_ready(libc::POLLIN, None).map(drop),
             // If this is cancelled, the thread waits on until the child ends, and touches nothing.
-            Err(_) => blocking::try_unblock(move || block_until_end(id)),
+            Err(_) => blocking::try_unblock(Reason::CALL, move || block_until_end(id)),
         }
     }
 

@@ -20,13 +20,14 @@ use crate::current;
 use crate::limit;
 use crate::mailbox::ELAPSED;
 use crate::unwind;
+use crate::wait;
 use crate::worker;
 
 /// [`scope`](super::scope) for coroutines that may fail: when one returns an error or panics, all
 /// others are cancelled, and waits of `f` are cut. Returns the first error, or what `f` returns.
 ///
 /// `f` runs in the caller. Once a coroutine has failed, a wait of `f`, also one that it is in,
-/// unwinds to this call, quietly, as a cancel does; on a plain thread the next wait to begin. A
+/// unwinds to this call, quietly, as a cancel does; on a plain thread up to 10 ms later. A
 /// [`shield`](crate::shield) in `f` holds that back. An error that `f` returns cancels the
 /// coroutines too. This returns when all of them are over.
 ///
@@ -70,7 +71,7 @@ where
     let failed = scope.failed.load(Ordering::Acquire);
     let result = match result {
         // The body was unwound for the failure, not for a cancel of its own.
-        Err(payload) if failed && payload.is::<crate::Cancelled>() && !is_cancelled() => None,
+        Err(payload) if failed && payload.is::<crate::Cancelled>() && !wait::is_cancelled() => None,
         Err(payload) => unwind::unwind(payload),
         Ok(result) => Some(result),
     };
@@ -83,10 +84,6 @@ where
         (None, Some(result)) => scope.scope.data.conclude(result, is_cut),
         (None, None) => unreachable!("a failure is an error or a panic"),
     }
-}
-
-fn is_cancelled() -> bool {
-    current::worker().is_some_and(|worker| worker.current().signals.is_cancelled())
 }
 
 /// Where coroutines that may fail are spawned; see [`try_scope`].

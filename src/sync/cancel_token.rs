@@ -13,18 +13,21 @@
 
 use std::fmt;
 use std::mem;
-use std::panic::resume_unwind;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::Cancelled;
 use crate::clock::Nanos;
-use crate::coroutine::{Kept, Spawned};
-use crate::mailbox::CANCELLED;
-use crate::shared::{Options, Place};
-use crate::thread::{self, Builder, JoinHandle, Thread};
+use crate::coroutine::{Coroutine, Kept, Spawned};
+use crate::current;
+use crate::limit;
+use crate::mailbox::{CANCELLED, ELAPSED};
+use crate::thread::{Builder, JoinHandle, Thread};
+use crate::unwind;
 use crate::wait::{self, Reason, WaitQueue};
+use crate::worker;
 
 /// Tells many at once to stop. Clones are the same token.
 ///
@@ -65,12 +68,21 @@ struct Node {
     parent: Option<Arc<Node>>,
 }
 
-/// Whom a cancel is passed on to; nobody once that has been done. Those who have gone are thinned
-/// out as it grows.
+/// Whom a cancel is passed on to; nobody once that has been done. Of children and coroutines, those
+/// who have gone are thinned out as it grows.
 #[derive(Default)]
 struct Below {
     children: Vec<Weak<Node>>,
     coroutines: Vec<Arc<dyn Spawned>>,
+    /// Those that are inside of `run`, once for each time: the block, and its generation.
+    runs: Vec<(&'static Coroutine, u32)>,
+}
+
+/// A coroutine is inside of `run`, and is to be told of a cancel.
+struct Within<'a> {
+    node: &'a Node,
+    /// `None` on a plain thread, which looks for itself.
+    run: Option<(&'static Coroutine, u32)>,
 }
 
 /// Held by a coroutine that runs under a token: keeps that in the tree, within reach of a cancel
@@ -174,21 +186,20 @@ impl CancelToken {
         handle
     }
 
-    /// Runs `f`, and ends it when the token is cancelled: its current or next wait unwinds, as by
-    /// [`JoinHandle::cancel`]. The caller goes on.
+    /// Runs `f`, right here, and ends it when the token is cancelled: its current or next wait
+    /// unwinds, quietly, to this call, and the caller goes on.
     ///
-    /// `f` may borrow. It runs in a coroutine of its own (of this worker, if the caller is one), for
-    /// that is what can be unwound alone; the caller waits for it in any case. A cancel of the
-    /// caller ends `f`, and then the caller. A token that is cancelled already keeps `f` from
-    /// starting. What has no wait in it comes to its end, and then the result counts.
+    /// It is sticky: every later wait in `f` unwinds likewise, I/O too. What has no wait in it comes
+    /// to its end, and then the result counts. A token that is cancelled already keeps `f` from
+    /// starting. A [`shield`](crate::shield) inside of `f` holds the unwind back, and coroutines that
+    /// `f` spawns are not ended by it; a [`scope`](crate::thread::scope) that is cut cancels its own.
+    /// On a plain thread the wait ends up to 10 ms after the cancel.
+    ///
+    /// With `panic = "abort"`, where nothing unwinds, `f` is not ended.
     ///
     /// # Errors
     ///
-    /// When `f` was ended.
-    ///
-    /// # Panics
-    ///
-    /// With `f`'s panic, and when no stack can be had.
+    /// When `f` was ended, or kept from starting.
     ///
     /// ```
     /// use cosocket::sync::CancelToken;
@@ -204,25 +215,24 @@ impl CancelToken {
     /// });
     /// assert_eq!((result, progress), (Err(Cancelled), 1));
     /// ```
-    #[track_caller]
-    pub fn run<F, T>(&self, f: F) -> Result<T, Cancelled>
-    where
-        F: FnOnce() -> T + Send,
-        T: Send,
-    {
+    pub fn run<T>(&self, f: impl FnOnce() -> T) -> Result<T, Cancelled> {
         if self.is_cancelled() {
             return Err(Cancelled);
         }
-        let options = Options { place: Place::Here, ..Options::new() };
-        let result = thread::scope(|scope| {
-            let handle = scope.spawn_with(options, f).expect("failed to spawn coroutine");
-            self.node.attach(handle.thread());
-            handle.join()
+        let result = limit::until_flag(&self.node.cancelled, || {
+            let _within = Within::new(&self.node);
+            unwind::catch(f)
         });
-        result.map_err(|payload| match payload.downcast::<Cancelled>() {
-            Ok(cancelled) => *cancelled,
-            Err(payload) => resume_unwind(payload),
-        })
+        match result {
+            Ok(value) => Ok(value),
+            // A cancel of the caller's own goes further.
+            Err(payload)
+                if payload.is::<Cancelled>() && self.is_cancelled() && !wait::is_cancelled() =>
+            {
+                Err(Cancelled)
+            }
+            Err(payload) => unwind::unwind(payload),
+        }
     }
 
     /// A guard that cancels the token when it is dropped: at the end of a block, however it ends.
@@ -284,6 +294,10 @@ impl Node {
         // Under the lock: who comes later to be adopted or attached finds it set.
         self.cancelled.store(true, Ordering::Release);
         let taken = mem::take(&mut *below);
+        // And so is this: who leaves `run` after it is told nothing any more.
+        for &(block, generation) in &taken.runs {
+            worker::signal(block, generation, ELAPSED);
+        }
         drop(below);
         self.queue.wake_all();
         taken
@@ -300,6 +314,35 @@ impl Node {
         }
         let goes_on = |coroutine: &Arc<dyn Spawned>| !coroutine.identity().is_done();
         adopt(&mut below.coroutines, Arc::clone(coroutine), goes_on);
+    }
+}
+
+impl<'a> Within<'a> {
+    fn new(node: &'a Node) -> Within<'a> {
+        let run = current::worker().map(|worker| {
+            let me = worker.current();
+            (me, me.signals.generation())
+        });
+        if let Some((me, generation)) = run {
+            let mut below = node.lock();
+            if node.is_cancelled() {
+                me.signals.record(ELAPSED);
+            } else {
+                below.runs.push((me, generation));
+            }
+        }
+        Within { node, run }
+    }
+}
+
+impl Drop for Within<'_> {
+    fn drop(&mut self) {
+        let Some((me, _)) = self.run else { return };
+        let mut below = self.node.lock();
+        // Not there when it has been told.
+        if let Some(place) = below.runs.iter().rposition(|(block, _)| ptr::eq(*block, me)) {
+            below.runs.swap_remove(place);
+        }
     }
 }
 

@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LockResult, PoisonError};
 use std::time::Duration;
 
-use super::batch::Batch;
 use super::mutex::MutexGuard;
 use super::raw_mutex::RawMutex;
 use crate::clock::{self, Nanos};
@@ -182,22 +181,14 @@ impl Condvar {
 
     /// Wakes all who wait. Never waits itself, and need not be called with the mutex locked.
     pub fn notify_all(&self) {
-        // Whoever comes later is not meant, and could keep us here.
-        let mut left = self.waiting.load(Ordering::Relaxed);
-        while left > 0 {
-            let mut batch = Batch::new();
-            let mut queue = self.queue.lock();
-            while left > 0 && !batch.is_full() {
-                match queue.pop() {
-                    Some(next) => batch.push(next),
-                    None => left = 1,
-                }
-                left -= 1;
-            }
-            self.count(&queue, -(batch.len() as isize));
-            drop(queue);
-            batch.wake();
+        if self.waiting.load(Ordering::Relaxed) == 0 {
+            return;
         }
+        let mut queue = self.queue.lock();
+        let all = queue.take_all();
+        self.count(&queue, -(all.len() as isize));
+        drop(queue);
+        all.wake();
     }
 
     fn wait_until<'a, T>(

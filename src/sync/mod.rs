@@ -18,7 +18,6 @@ mod semaphore;
 mod wait_group;
 pub mod watch;
 
-mod batch;
 mod channel;
 mod condvar;
 pub mod mpmc;

@@ -50,7 +50,7 @@ use std::time::{Duration, Instant};
 
 pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
-use super::channel::Channel;
+use super::channel::{Channel, ends, iterators, measures};
 use super::select::{End, ReceiveEnd, SendEnd};
 use crate::clock;
 
@@ -155,31 +155,6 @@ impl<T> Sender<T> {
         self.send_timeout(value, deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether no value is in the queue. Always so with a capacity of 0.
-    pub fn is_empty(&self) -> bool {
-        self.channel.len() == 0
-    }
-
-    /// Whether the queue has no room. Always so with a capacity of 0.
-    pub fn is_full(&self) -> bool {
-        self.channel.capacity() == Some(self.channel.len())
-    }
-
-    /// How many values are in the queue.
-    pub fn len(&self) -> usize {
-        self.channel.len()
-    }
-
-    /// How many values the queue may hold; `None` if there is no limit.
-    pub fn capacity(&self) -> Option<usize> {
-        self.channel.capacity()
-    }
-
-    /// Whether the two send into one channel.
-    pub fn same_channel(&self, other: &Sender<T>) -> bool {
-        Arc::ptr_eq(&self.channel, &other.channel)
-    }
-
     /// Waits until all receivers are gone.
     pub(super) fn closed(&self) {
         self.channel.closed();
@@ -259,41 +234,6 @@ impl<T> Receiver<T> {
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
         self.recv_timeout(deadline.saturating_duration_since(Instant::now()))
     }
-
-    /// The values as they come, until all senders are gone; waits for each.
-    pub fn iter(&self) -> Iter<'_, T> {
-        Iter { receiver: self }
-    }
-
-    /// The values that can be had without waiting.
-    pub fn try_iter(&self) -> TryIter<'_, T> {
-        TryIter { receiver: self }
-    }
-
-    /// Whether no value is in the queue. Always so with a capacity of 0.
-    pub fn is_empty(&self) -> bool {
-        self.channel.len() == 0
-    }
-
-    /// Whether the queue has no room. Always so with a capacity of 0.
-    pub fn is_full(&self) -> bool {
-        self.channel.capacity() == Some(self.channel.len())
-    }
-
-    /// How many values are in the queue.
-    pub fn len(&self) -> usize {
-        self.channel.len()
-    }
-
-    /// How many values the queue may hold; `None` if there is no limit.
-    pub fn capacity(&self) -> Option<usize> {
-        self.channel.capacity()
-    }
-
-    /// Whether the two take from one channel.
-    pub fn same_channel(&self, other: &Receiver<T>) -> bool {
-        Arc::ptr_eq(&self.channel, &other.channel)
-    }
 }
 
 impl<T> Clone for Receiver<T> {
@@ -315,96 +255,13 @@ impl<T> RefUnwindSafe for Sender<T> {}
 impl<T> UnwindSafe for Receiver<T> {}
 impl<T> RefUnwindSafe for Receiver<T> {}
 
-impl<T> End for Sender<T> {
-    type Value = T;
-
-    fn channel(&self) -> &Channel<T> {
-        &self.channel
-    }
+ends! {
+    Sender: SendEnd = |end| &end.channel;
+    Receiver: ReceiveEnd = |end| &end.channel;
 }
 
-impl<T> End for Receiver<T> {
-    type Value = T;
-
-    fn channel(&self) -> &Channel<T> {
-        &self.channel
-    }
-}
-
-impl<T> SendEnd for Sender<T> {}
-impl<T> ReceiveEnd for Receiver<T> {}
-
-impl<T> fmt::Debug for Sender<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").finish_non_exhaustive()
-    }
-}
-
-impl<T> fmt::Debug for Receiver<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").finish_non_exhaustive()
-    }
-}
-
-/// The values of a receiver as they come; see [`Receiver::iter`].
-#[derive(Debug)]
-pub struct Iter<'a, T> {
-    receiver: &'a Receiver<T>,
-}
-
-/// The values of a receiver that are there; see [`Receiver::try_iter`].
-#[derive(Debug)]
-pub struct TryIter<'a, T> {
-    receiver: &'a Receiver<T>,
-}
-
-/// As [`Iter`], and owns the receiver.
-#[derive(Debug)]
-pub struct IntoIter<T> {
-    receiver: Receiver<T>,
-}
-
-impl<T> Iterator for Iter<'_, T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl<T> Iterator for TryIter<'_, T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.try_recv().ok()
-    }
-}
-
-impl<T> Iterator for IntoIter<T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl<'a, T> IntoIterator for &'a Receiver<T> {
-    type Item = T;
-    type IntoIter = Iter<'a, T>;
-
-    fn into_iter(self) -> Iter<'a, T> {
-        self.iter()
-    }
-}
-
-impl<T> IntoIterator for Receiver<T> {
-    type Item = T;
-    type IntoIter = IntoIter<T>;
-
-    fn into_iter(self) -> IntoIter<T> {
-        IntoIter { receiver: self }
-    }
-}
+measures!(Sender Receiver);
+iterators!();
 
 /// Why [`Sender::send_timeout`] did not send; the value comes back in it.
 #[derive(Clone, Copy, PartialEq, Eq)]

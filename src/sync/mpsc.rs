@@ -31,7 +31,7 @@ use std::time::Duration;
 
 pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
-use super::channel::Channel;
+use super::channel::{Channel, ends, iterators};
 use super::mpmc;
 use super::select::{End, ReceiveEnd, SendEnd};
 
@@ -165,121 +165,27 @@ impl<T> Receiver<T> {
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         self.receiver.recv_timeout(timeout)
     }
-
-    /// The values as they come, until all senders are gone; waits for each.
-    pub fn iter(&self) -> Iter<'_, T> {
-        Iter { receiver: self }
-    }
-
-    /// The values that can be had without waiting.
-    pub fn try_iter(&self) -> TryIter<'_, T> {
-        TryIter { receiver: self }
-    }
 }
 
-macro_rules! senders {
+macro_rules! clones {
     ($($name:ident)*) => {$(
         impl<T> Clone for $name<T> {
             fn clone(&self) -> $name<T> {
                 $name { sender: self.sender.clone() }
             }
         }
-
-        impl<T> fmt::Debug for $name<T> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($name)).finish_non_exhaustive()
-            }
-        }
-
-        impl<T> End for $name<T> {
-            type Value = T;
-
-            fn channel(&self) -> &Channel<T> {
-                self.sender.channel()
-            }
-        }
-
-        impl<T> SendEnd for $name<T> {}
     )*};
 }
 
-senders!(Sender SyncSender);
+clones!(Sender SyncSender);
 
-impl<T> fmt::Debug for Receiver<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").finish_non_exhaustive()
-    }
+ends! {
+    Sender: SendEnd = |end| end.sender.channel();
+    SyncSender: SendEnd = |end| end.sender.channel();
+    Receiver: ReceiveEnd = |end| end.receiver.channel();
 }
 
-impl<T> End for Receiver<T> {
-    type Value = T;
-
-    fn channel(&self) -> &Channel<T> {
-        self.receiver.channel()
-    }
-}
-
-impl<T> ReceiveEnd for Receiver<T> {}
+iterators!();
 
 impl<T> UnwindSafe for Receiver<T> {}
 impl<T> RefUnwindSafe for Receiver<T> {}
-
-/// The values of a receiver as they come; see [`Receiver::iter`].
-#[derive(Debug)]
-pub struct Iter<'a, T: 'a> {
-    receiver: &'a Receiver<T>,
-}
-
-/// The values of a receiver that are there; see [`Receiver::try_iter`].
-#[derive(Debug)]
-pub struct TryIter<'a, T: 'a> {
-    receiver: &'a Receiver<T>,
-}
-
-/// As [`Iter`], and owns the receiver.
-#[derive(Debug)]
-pub struct IntoIter<T> {
-    receiver: Receiver<T>,
-}
-
-impl<T> Iterator for Iter<'_, T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl<T> Iterator for TryIter<'_, T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.try_recv().ok()
-    }
-}
-
-impl<T> Iterator for IntoIter<T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl<'a, T> IntoIterator for &'a Receiver<T> {
-    type Item = T;
-    type IntoIter = Iter<'a, T>;
-
-    fn into_iter(self) -> Iter<'a, T> {
-        self.iter()
-    }
-}
-
-impl<T> IntoIterator for Receiver<T> {
-    type Item = T;
-    type IntoIter = IntoIter<T>;
-
-    fn into_iter(self) -> IntoIter<T> {
-        IntoIter { receiver: self }
-    }
-}

@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{LockResult, TryLockError, TryLockResult};
 
-use super::poison::{Entry, Poison};
+use super::poison::{Entry, Poison, poisoned_with_its_data, prints_as_its_data};
 use super::raw_mutex::RawMutex;
 use crate::wait;
 
@@ -66,25 +66,7 @@ unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
 // SAFETY: as above.
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 
-impl<T: ?Sized> UnwindSafe for Mutex<T> {}
-impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
-
-impl<T> Mutex<T> {
-    /// A free mutex.
-    pub const fn new(value: T) -> Mutex<T> {
-        Mutex { raw: RawMutex::new(), poison: Poison::new(), data: UnsafeCell::new(value) }
-    }
-
-    /// The data.
-    ///
-    /// # Errors
-    ///
-    /// When the mutex is poisoned; the data is in the error.
-    pub fn into_inner(self) -> LockResult<T> {
-        let Mutex { poison, data, .. } = self;
-        poison.judge(data.into_inner())
-    }
-}
+poisoned_with_its_data!(Mutex, RawMutex, "mutex", "somebody who had the mutex");
 
 impl<T: ?Sized> Mutex<T> {
     /// Waits for the mutex and takes it. A coroutine that has it already waits for ever.
@@ -126,43 +108,12 @@ impl<T: ?Sized> Mutex<T> {
         Ok(unsafe { self.guard() }?)
     }
 
-    /// Whether a panic has ended somebody who had the mutex. It may be so a moment later.
-    pub fn is_poisoned(&self) -> bool {
-        self.poison.is_set()
-    }
-
-    /// Declares the data sound again.
-    pub fn clear_poison(&self) {
-        self.poison.clear();
-    }
-
-    /// The data, without locking: the `&mut` shows that nobody has the mutex.
-    ///
-    /// # Errors
-    ///
-    /// When the mutex is poisoned; the reference is in the error.
-    pub fn get_mut(&mut self) -> LockResult<&mut T> {
-        self.poison.judge(self.data.get_mut())
-    }
-
     /// # Safety
     ///
     /// The caller has the lock, and gives it to the guard.
     #[inline]
     pub(super) unsafe fn guard(&self) -> LockResult<MutexGuard<'_, T>> {
         self.poison.judge(MutexGuard { mutex: self, entry: Entry::new(), _not_send: PhantomData })
-    }
-}
-
-impl<T: Default> Default for Mutex<T> {
-    fn default() -> Mutex<T> {
-        Mutex::new(T::default())
-    }
-}
-
-impl<T> From<T> for Mutex<T> {
-    fn from(value: T) -> Mutex<T> {
-        Mutex::new(value)
     }
 }
 
@@ -226,14 +177,4 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     }
 }
 
-impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-impl<T: ?Sized + fmt::Display> fmt::Display for MutexGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
+prints_as_its_data!(MutexGuard);

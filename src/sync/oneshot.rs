@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use std::sync::mpsc::{RecvError, RecvTimeoutError, TryRecvError};
 
-use super::channel::Channel;
+use super::channel::{Channel, ends};
 use super::mpmc;
 use super::select::{End, ReceiveEnd};
 
@@ -115,32 +115,7 @@ impl<T> Receiver<T> {
     }
 }
 
-impl<T> End for Sender<T> {
-    type Value = T;
-
-    fn channel(&self) -> &Channel<T> {
-        self.sender.channel()
-    }
-}
-
-impl<T> End for Receiver<T> {
-    type Value = T;
-
-    fn channel(&self) -> &Channel<T> {
-        self.receiver.channel()
-    }
-}
-
-impl<T> ReceiveEnd for Receiver<T> {}
-
-impl<T> fmt::Debug for Sender<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").finish_non_exhaustive()
-    }
-}
-
-impl<T> fmt::Debug for Receiver<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").finish_non_exhaustive()
-    }
+ends! {
+    Sender = |end| end.sender.channel();
+    Receiver: ReceiveEnd = |end| end.receiver.channel();
 }

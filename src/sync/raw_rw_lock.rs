@@ -25,9 +25,8 @@
 //! which whoever has let go is about to call. One who leaves the queue (a cancel, a timeout) calls
 //! it as well: it may have been the writer for whom readers behind it waited.
 
-use super::batch::Batch;
 use crate::atomics::{AtomicU32, Ordering};
-use crate::wait::{LockedQueue, Reason, Shield, Signal, WaitQueue, Waiter};
+use crate::wait::{ChosenList, LockedQueue, Reason, Shield, Signal, WaitQueue, Waiter};
 
 /// Somebody is in the queue, or was a moment ago.
 const QUEUED: u32 = 1;
@@ -175,29 +174,23 @@ impl RawRwLock {
     /// Lets in from the head of the queue whoever may be, and forgets an empty queue.
     #[cold]
     fn admit(&self) {
-        loop {
-            let mut batch = Batch::new();
-            let mut queue = self.queue.lock();
-            self.admit_some(&mut queue, &mut batch);
-            drop(queue);
-            let again = batch.is_full();
-            batch.wake();
-            if !again {
-                return;
-            }
-        }
+        let mut queue = self.queue.lock();
+        let admitted = self.admit_some(&mut queue);
+        drop(queue);
+        admitted.wake();
     }
 
-    fn admit_some(&self, queue: &mut LockedQueue<'_>, batch: &mut Batch) {
-        while !batch.is_full()
-            && let Some(head) = queue.front()
+    fn admit_some(&self, queue: &mut LockedQueue<'_>) -> ChosenList {
+        let mut admitted = ChosenList::new();
+        while let Some(head) = queue.front()
             && self.grant(head.note())
         {
-            batch.push(queue.pop().expect("it has a head"));
+            admitted.push(queue.pop().expect("it has a head"));
         }
         if queue.is_empty() {
             self.state.fetch_and(!QUEUED, Ordering::Relaxed);
         }
+        admitted
     }
 
     /// Counts one in who is at the head of the queue, if it may be let in.

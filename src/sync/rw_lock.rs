@@ -9,7 +9,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::{LockResult, TryLockError, TryLockResult};
 
-use super::poison::{Entry, Poison};
+use super::poison::{Entry, Poison, poisoned_with_its_data, prints_as_its_data};
 use super::raw_rw_lock::RawRwLock;
 use crate::wait;
 
@@ -55,25 +55,7 @@ unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
 // SAFETY: as above; readers of several threads share it.
 unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
 
-impl<T: ?Sized> UnwindSafe for RwLock<T> {}
-impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
-
-impl<T> RwLock<T> {
-    /// A lock that nobody has.
-    pub const fn new(value: T) -> RwLock<T> {
-        RwLock { raw: RawRwLock::new(), poison: Poison::new(), data: UnsafeCell::new(value) }
-    }
-
-    /// The data.
-    ///
-    /// # Errors
-    ///
-    /// When the lock is poisoned; the data is in the error.
-    pub fn into_inner(self) -> LockResult<T> {
-        let RwLock { poison, data, .. } = self;
-        poison.judge(data.into_inner())
-    }
-}
+poisoned_with_its_data!(RwLock, RawRwLock, "lock", "a writer");
 
 impl<T: ?Sized> RwLock<T> {
     /// Waits until nobody writes, and keeps writers out. There may be other readers.
@@ -138,25 +120,6 @@ impl<T: ?Sized> RwLock<T> {
         Ok(self.poison.judge(unsafe { self.writer() })?)
     }
 
-    /// Whether a panic has ended a writer. It may be so a moment later.
-    pub fn is_poisoned(&self) -> bool {
-        self.poison.is_set()
-    }
-
-    /// Declares the data sound again.
-    pub fn clear_poison(&self) {
-        self.poison.clear();
-    }
-
-    /// The data, without locking: the `&mut` shows that nobody has the lock.
-    ///
-    /// # Errors
-    ///
-    /// When the lock is poisoned; the reference is in the error.
-    pub fn get_mut(&mut self) -> LockResult<&mut T> {
-        self.poison.judge(self.data.get_mut())
-    }
-
     /// # Safety
     ///
     /// The caller is in as a reader, and gives that to the guard.
@@ -171,18 +134,6 @@ impl<T: ?Sized> RwLock<T> {
     /// The caller is in as the writer, and gives that to the guard.
     unsafe fn writer(&self) -> RwLockWriteGuard<'_, T> {
         RwLockWriteGuard { lock: self, entry: Entry::new(), _not_send: PhantomData }
-    }
-}
-
-impl<T: Default> Default for RwLock<T> {
-    fn default() -> RwLock<T> {
-        RwLock::new(T::default())
-    }
-}
-
-impl<T> From<T> for RwLock<T> {
-    fn from(value: T) -> RwLock<T> {
-        RwLock::new(value)
     }
 }
 
@@ -282,18 +233,4 @@ impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
     }
 }
 
-/// What the two guards print: the data.
-macro_rules! prints_as_its_data {
-    ($($guard:ident: $trait:ident),*) => {$(
-        impl<T: ?Sized + fmt::$trait> fmt::$trait for $guard<'_, T> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                (**self).fmt(f)
-            }
-        }
-    )*};
-}
-
-prints_as_its_data! {
-    RwLockReadGuard: Debug, RwLockReadGuard: Display,
-    RwLockWriteGuard: Debug, RwLockWriteGuard: Display
-}
+prints_as_its_data!(RwLockReadGuard RwLockWriteGuard);

@@ -71,7 +71,7 @@ fn park_thread(timeout: Option<Duration>) {
     if !left.is_zero() {
         std::thread::park_timeout(timeout.map_or(left, |timeout| timeout.min(left)));
     }
-    if time_until(limit).is_zero() {
+    if limit::interruption_of_thread(false).is_some() {
         // A token that came at the last moment may be what ended it: it is for the next `park`,
         // which may return for nothing, as in std.
         std::thread::current().unpark();
@@ -90,13 +90,17 @@ pub fn sleep(duration: Duration) {
 
 fn sleep_thread(duration: Duration) {
     let _shield = Shield::where_nothing_unwinds();
-    match limit::of_thread(false).map(time_until) {
-        Some(left) if left < duration || left.is_zero() => {
-            std::thread::sleep(left);
+    let end = clock::after(duration);
+    while let Some(limit) = limit::of_thread(false) {
+        std::thread::sleep(time_until(limit.min(end)));
+        if limit <= end && limit::interruption_of_thread(false).is_some() {
             wait::raise_cancelled();
         }
-        _ => std::thread::sleep(duration),
+        if time_until(end).is_zero() {
+            return;
+        }
     }
+    std::thread::sleep(time_until(end));
 }
 
 fn time_until(at: clock::Nanos) -> Duration {
@@ -135,7 +139,7 @@ pub fn yield_now() {
         }
         None => {
             std::thread::yield_now();
-            if limit::of_thread(false).is_some_and(|limit| time_until(limit).is_zero()) {
+            if limit::interruption_of_thread(false).is_some() {
                 raise_where_possible();
             }
         }

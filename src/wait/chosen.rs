@@ -37,11 +37,12 @@ impl Chosen {
 pub(crate) struct ChosenList {
     first: *const Waiter,
     last: *const Waiter,
+    len: usize,
 }
 
 impl ChosenList {
     pub(crate) fn new() -> ChosenList {
-        ChosenList { first: ptr::null(), last: ptr::null() }
+        ChosenList { first: ptr::null(), last: ptr::null(), len: 0 }
     }
 
     pub(crate) fn push(&mut self, chosen: Chosen) {
@@ -52,6 +53,11 @@ impl ChosenList {
             unsafe { (*self.last).next_chosen.set(chosen.0) };
         }
         self.last = chosen.0;
+        self.len += 1;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     /// Wakes them all. The queue must not be locked.

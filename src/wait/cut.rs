@@ -4,13 +4,15 @@
 //!                   an error can be returned        none can
 //!   cancel          unwinds to the root             unwinds to the root
 //!   timeout         TimedOut                        unwinds to its `timeout`
-//!   failed scope    unwinds to its `try_scope`      unwinds to its `try_scope`
+//!   a flag          unwinds to whose it is          unwinds to whose it is
 //!
 //!   panic = "abort"
 //!   cancel          an error                        (is not cut, or just returns)
 //!   timeout         TimedOut                        is not cut
-//!   failed scope    is not cut                      is not cut
+//!   a flag          is not cut                      is not cut
 //! ```
+//!
+//! Flags are those of a `try_scope` that has failed, and of a cancelled token.
 
 use crate::current;
 use crate::limit::{self, Interruption};
@@ -24,7 +26,7 @@ use crate::worker::Worker;
 /// With `panic = "abort"` there is no unwinding; callers keep themselves from being cut there.
 pub(crate) fn raise_cancelled() -> ! {
     match interruption_here(false) {
-        Interruption::Cancel | Interruption::Failed => unwind::unwind(Box::new(crate::Cancelled)),
+        Interruption::Cancel | Interruption::Flagged => unwind::unwind(Box::new(crate::Cancelled)),
         Interruption::Elapsed => unwind::unwind(Box::new(Elapsed::new())),
     }
 }
@@ -35,7 +37,7 @@ pub(crate) fn cancelled() -> std::io::Error {
     match interruption_here(true) {
         Interruption::Elapsed => Elapsed::new().into(),
         _ if cfg!(panic = "unwind") => raise_cancelled(),
-        Interruption::Cancel | Interruption::Failed => std::io::Error::other(crate::Cancelled),
+        Interruption::Cancel | Interruption::Flagged => std::io::Error::other(crate::Cancelled),
     }
 }
 
@@ -55,7 +57,14 @@ pub(crate) fn is_elapsed() -> bool {
         Some(worker) => limit::interruption(worker.current(), false),
         None => limit::interruption_of_thread(false),
     };
-    matches!(interruption, Some(Interruption::Elapsed | Interruption::Failed))
+    matches!(interruption, Some(Interruption::Elapsed | Interruption::Flagged))
+}
+
+/// Whether the calling coroutine has been cancelled, and nothing holds that back.
+pub(crate) fn is_cancelled() -> bool {
+    let interruption =
+        current::worker().and_then(|worker| limit::interruption(worker.current(), false));
+    interruption == Some(Interruption::Cancel)
 }
 
 /// Whether a pending cancel, or a limit that has passed, may unwind here and now.

@@ -98,6 +98,26 @@ impl WaitQueue {
         true
     }
 
+    /// As [`WaitQueue::wait_until`], for a call that can fail: what ends the wait from outside is an
+    /// error, or unwinds, as in any I/O.
+    #[cfg(feature = "dns")]
+    pub(crate) fn wait_for(&self, done: impl Fn() -> bool, reason: Reason) -> std::io::Result<()> {
+        while !done() {
+            let waiter = Waiter::new();
+            let mut queue = self.lock();
+            if done() {
+                break;
+            }
+            // SAFETY: as in `wait_until`.
+            unsafe { queue.push(&waiter) };
+            drop(queue);
+            if self.wait(&waiter, reason, None) != Signal::Wake && !done() {
+                return Err(super::cancelled());
+            }
+        }
+        Ok(())
+    }
+
     /// Wakes all who wait now.
     pub(crate) fn wake_all(&self) {
         let all = self.lock().take_all();
@@ -142,6 +162,13 @@ impl LockedQueue<'_> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.0.is_empty()
+    }
+
+    /// How many they are, one by one.
+    pub(crate) fn count(&self) -> usize {
+        let list = &self.0.0;
+        // SAFETY: linked waiters stay in place.
+        std::iter::successors(list.front(), |&waiter| unsafe { list.after(waiter) }).count()
     }
 
     /// Takes all of them out; the caller wakes them after unlocking.

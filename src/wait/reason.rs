@@ -28,7 +28,10 @@ pub(crate) enum Kind {
     #[cfg_attr(not(feature = "futures"), expect(dead_code))]
     Future,
     Blocking,
+    /// A blocking job that stands for a call of ours, which can fail.
+    Call,
     LookUp,
+    Place,
     Shutdown,
 }
 
@@ -44,9 +47,11 @@ impl Reason {
     pub(crate) const PERMITS: Reason = Reason::new(Kind::Permits);
     pub(crate) const CONDITION: Reason = Reason::new(Kind::Condition);
     pub(crate) const BLOCKING: Reason = Reason::new(Kind::Blocking);
+    pub(crate) const CALL: Reason = Reason::new(Kind::Call);
     pub(crate) const CHANNEL: Reason = Reason::new(Kind::Channel);
     pub(crate) const SELECT: Reason = Reason::new(Kind::Select);
     pub(crate) const LOOK_UP: Reason = Reason::new(Kind::LookUp);
+    pub(crate) const PLACE: Reason = Reason::new(Kind::Place);
     pub(crate) const SHUTDOWN: Reason = Reason::new(Kind::Shutdown);
 
     pub(crate) const fn new(kind: Kind) -> Reason {
@@ -60,7 +65,8 @@ impl Reason {
     /// A call that can fail: a limit then cuts it in a shield, too.
     pub(crate) fn is_io(self) -> bool {
         let Reason { kind, .. } = self;
-        matches!(kind, Kind::Read | Kind::Write | Kind::Ready | Kind::Turn | Kind::LookUp)
+        matches!(kind, Kind::Read | Kind::Write | Kind::Ready | Kind::Turn)
+            || matches!(kind, Kind::Call | Kind::LookUp | Kind::Place)
     }
 
     /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
@@ -72,6 +78,7 @@ impl Reason {
             | Kind::Ready
             | Kind::Sleep
             | Kind::Blocking
+            | Kind::Call
             | Kind::LookUp
             | Kind::Shutdown => true,
             // One of several, and a descriptor is among them.
@@ -102,7 +109,9 @@ impl std::fmt::Display for Reason {
             Kind::Select => "one of several",
             Kind::Future => "a future",
             Kind::Blocking => "a blocking job",
+            Kind::Call => "a blocking call",
             Kind::LookUp => "a name look-up",
+            Kind::Place => "a place in a pool",
             Kind::Shutdown => "the end of a runtime",
         };
         if self.fd >= 0 { write!(f, "{what} fd={}", self.fd) } else { f.write_str(what) }

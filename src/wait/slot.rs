@@ -35,26 +35,42 @@ impl WaitSlot {
     ) -> bool {
         while !done() {
             let waiter = Waiter::new();
-            let mine = (&raw const waiter).cast_mut();
-            let old = self.waiter.swap(mine, Ordering::AcqRel);
-            assert!(old.is_null(), "two waiters in a slot made for one");
+            // SAFETY: it stays in this frame, which it leaves by `remove`.
+            unsafe { self.put(&waiter) };
             let mut signal = Signal::Wake;
             // Published, so a completion from here on wakes us; one before is seen here.
             while !done() && !waiter.is_woken() && signal == Signal::Wake {
                 signal = waiter.wait(reason, deadline, shielded);
             }
-            if self
-                .waiter
-                .compare_exchange(mine, ptr::null_mut(), Ordering::AcqRel, Ordering::Acquire)
-                .is_err()
-            {
-                waiter.settle();
-            }
+            self.remove(&waiter);
             if signal != Signal::Wake {
                 return done();
             }
         }
         true
+    }
+
+    /// Publishes a waiter: a completion from here on wakes it, one before is to be looked for.
+    ///
+    /// # Safety
+    ///
+    /// The waiter stays where it is until [`WaitSlot::remove`] has returned.
+    ///
+    /// # Panics
+    ///
+    /// When somebody waits here already.
+    pub(crate) unsafe fn put(&self, waiter: &Waiter) {
+        let old = self.waiter.swap(ptr::from_ref(waiter).cast_mut(), Ordering::AcqRel);
+        assert!(old.is_null(), "two waiters in a slot made for one");
+    }
+
+    /// Takes a waiter back that was put here, whether it was woken or not.
+    pub(crate) fn remove(&self, waiter: &Waiter) {
+        let (mine, none) = (ptr::from_ref(waiter).cast_mut(), ptr::null_mut());
+        let taken = self.waiter.compare_exchange(mine, none, Ordering::AcqRel, Ordering::Acquire);
+        if taken.is_err() {
+            waiter.settle();
+        }
     }
 
     /// Wakes the waiter, if there is one. Call it after `done` has become true.

@@ -17,15 +17,25 @@ use crate::worker::{self, Worker};
 /// Who waits: a coroutine, or a plain thread.
 #[derive(Clone, Copy)]
 enum Party {
-    Coroutine { block: &'static Coroutine, generation: u32 },
+    Coroutine {
+        block: &'static Coroutine,
+        generation: u32,
+    },
     Thread,
+    /// A thread that sleeps by another of its nodes, whose word this is: see [`Waiter::arm_of`].
+    ThreadElsewhere(*const AtomicU32),
 }
+
+/// `Waiter::woken`: by the waker of this node, who will not touch it again.
+const RELEASED: u32 = 1;
+/// `Waiter::woken`: its thread, by the waker of another node. Who sleeps looks again.
+const STIRRED: u32 = 2;
 
 /// A node in the frame that waits.
 pub(crate) struct Waiter {
     pub(super) links: Links<Waiter>,
     party: Party,
-    /// 0 until woken, then 1; the futex word of a waiting thread.
+    /// 0 until woken; the futex word of a waiting thread.
     woken: AtomicU32,
     /// What the two sides of a queue tell each other: the waiter before it is in the queue, and
     /// who chose it before it is woken.
@@ -70,6 +80,17 @@ impl Waiter {
         }
     }
 
+    /// A further node of who waits by `main`: its waker wakes, but does not release, `main`.
+    ///
+    /// For arms of a select. `main` must outlive the wake, or the withdrawal, of this one.
+    pub(crate) fn arm_of(main: &Waiter) -> Waiter {
+        let party = match main.party {
+            Party::Thread => Party::ThreadElsewhere(&raw const main.woken),
+            coroutine => coroutine,
+        };
+        Waiter { party, ..Waiter::new() }
+    }
+
     /// What the waker left, or what the waiter came with. For the waiter when it is woken, and for
     /// others while it is linked and the queue locked.
     pub(crate) fn note(&self) -> u64 {
@@ -80,12 +101,12 @@ impl Waiter {
     pub(super) fn is_near(&self, worker: &Worker) -> bool {
         match self.party {
             Party::Coroutine { block, .. } => worker.is_home_of(block),
-            Party::Thread => false,
+            Party::Thread | Party::ThreadElsewhere(_) => false,
         }
     }
 
     pub(crate) fn is_woken(&self) -> bool {
-        self.woken.load(Ordering::Acquire) != 0
+        self.woken.load(Ordering::Acquire) & RELEASED != 0
     }
 
     /// Suspends the coroutine, or blocks the thread, once.
@@ -95,7 +116,7 @@ impl Waiter {
                 let worker = current::worker().expect("a coroutine stays on its worker");
                 suspend(worker, reason, deadline, shielded)
             }
-            Party::Thread => {
+            Party::Thread | Party::ThreadElsewhere(_) => {
                 let limit = if shielded { None } else { limit::of_thread(reason.is_io()) };
                 self.block_thread(deadline, limit)
             }
@@ -110,7 +131,7 @@ impl Waiter {
                 Party::Coroutine { .. } => {
                     self.wait(Reason::NONE, None, true);
                 }
-                Party::Thread => {
+                Party::Thread | Party::ThreadElsewhere(_) => {
                     self.block_thread(None, None);
                 }
             }
@@ -125,15 +146,23 @@ impl Waiter {
     pub(super) unsafe fn wake(waiter: *const Waiter) {
         // SAFETY: an unlinked waiter stays in its frame until `woken` is stored.
         let party = unsafe { (*waiter).party };
+        if let Party::ThreadElsewhere(main) = party {
+            // SAFETY: the main node outlives this one's wake, which ends with the store below.
+            unsafe { (*main).fetch_or(STIRRED, Ordering::Relaxed) };
+        }
         // SAFETY: as above; this store is the last touch.
         let word = unsafe { &raw const (*waiter).woken };
         // SAFETY: as above.
-        unsafe { (*word).store(1, Ordering::Release) };
+        unsafe { (*word).store(RELEASED, Ordering::Release) };
         match party {
             Party::Coroutine { block, generation } => worker::signal(block, generation, WOKEN),
             // The frame may be gone by now: the kernel then finds nobody, or wakes a stranger
             // who looks at its own word again.
             Party::Thread => futex_wake(word.cast()),
+            Party::ThreadElsewhere(main) => {
+                futex_wake(word.cast());
+                futex_wake(main.cast());
+            }
         }
     }
 

@@ -144,7 +144,8 @@ fn lengths_that_are_refused() {
 fn a_timeout_keeps_the_partial_packet() {
     let delimited = Delimited::new(b"\r\n").unwrap();
     let prefixed = LengthPrefixed::new(NETWORK);
-    let cases: [(&dyn Framing, [&[u8]; 3], &[u8]); 2] = [
+    type Case<'a> = (&'a dyn Framing, [&'a [u8]; 3], &'a [u8]);
+    let cases: [Case<'_>; 2] = [
         (&prefixed, [b"\0", b"\x05hel", b"lo"], b"hello"),
         (&delimited, [b"he", b"llo\r", b"\n"], b"hello"),
     ];

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::fs;
 
 use crate::driver::Refused;
+use crate::remedy::{remedy_of, soft_limit};
 
 /// Older kernels lack DEFER_TASKRUN and had bugs in waits and completions that cost hangs.
 pub(super) const VERSION_FLOOR: (u32, u32) = (6, 1);
@@ -124,33 +125,14 @@ fn remedy(errno: i32, call: &str) -> String {
         libc::EACCES => "a security module (SELinux, AppArmor) forbids it; allow the io_uring \
                          class for this program"
             .to_owned(),
-        libc::EMFILE => format!(
-            "this process has all the descriptors RLIMIT_NOFILE allows ({}); raise it",
-            descriptor_limit()
-        ),
-        libc::ENFILE => "the system is out of descriptors; raise sysctl fs.file-max".to_owned(),
-        libc::ENOMEM => "the kernel is out of memory; raise the memory limit".to_owned(),
-        _ => format!("{call} does not work here; use the epoll driver"),
+        _ => remedy_of(errno)
+            .unwrap_or_else(|| format!("{call} does not work here; use the epoll driver")),
     }
 }
 
 fn locked_memory_limit() -> String {
     // SAFETY: the limit may be written.
     soft_limit(|limit| unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, limit) })
-}
-
-fn descriptor_limit() -> String {
-    // SAFETY: the limit may be written.
-    soft_limit(|limit| unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit) })
-}
-
-fn soft_limit(read: impl FnOnce(&mut libc::rlimit) -> i32) -> String {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    match (read(&mut limit), limit.rlim_cur) {
-        (0, libc::RLIM_INFINITY) => "unlimited".to_owned(),
-        (0, soft) => soft.to_string(),
-        _ => "unknown".to_owned(),
-    }
 }
 
 #[cfg(test)]

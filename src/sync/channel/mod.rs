@@ -26,6 +26,7 @@
 //!
 //! No user's code runs under the lock: values are moved, and dropped elsewhere.
 
+mod ends;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -40,6 +41,7 @@ use crate::current;
 use crate::list::List;
 use crate::wait::{self, Chosen, Reason, Shield, Signal, Waiter};
 
+pub(super) use self::ends::{ends, iterators, measures};
 pub(crate) use self::waiting::Waiting;
 use super::mpmc::SendTimeoutError;
 use super::select::Decision;

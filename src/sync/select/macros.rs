@@ -55,7 +55,10 @@ macro_rules! select {
     (@named ($($named:tt)+) else => $body:expr $(,)?) => {
         $crate::select!(@run try_wait ($($named)+) $body)
     };
-    (@named ($($named:tt)*) $pattern:pat = $arm:expr => $body:block $(,)? $($rest:tt)*) => {
+    (@named ($($named:tt)*) $pattern:pat = $arm:expr => $body:block, $($rest:tt)*) => {
+        $crate::select!(@named ($($named)* {arm output $pattern = $arm => $body}) $($rest)*)
+    };
+    (@named ($($named:tt)*) $pattern:pat = $arm:expr => $body:block $($rest:tt)*) => {
         $crate::select!(@named ($($named)* {arm output $pattern = $arm => $body}) $($rest)*)
     };
     (@named ($($named:tt)*) $pattern:pat = $arm:expr => $body:expr, $($rest:tt)*) => {

@@ -1,9 +1,10 @@
 //! Waiting for the first of several: values, room for values, times, sockets.
 //!
 //! What a select waits for are its [arms](Arm): [`recv`] and [`send`] on channels of any kind,
-//! [`closed`], [`after`] and [`at`], and sockets that are [`ready`]. It waits until one of them can
-//! be done, does that one, and leaves the others undone: a value is received by the arm that is chosen or not at all. When
-//! several can be done at once, chance decides, so none is starved.
+//! [`closed`], [`after`] and [`at`], coroutines that have [`finished`], and sockets that are
+//! [`ready`]. It waits until one of them can be done, does that one, and leaves the others undone: a
+//! value is received by the arm that is chosen or not at all. When several can be done at once,
+//! chance decides, so none is starved.
 //!
 //! The [`select!`](crate::select!) macro is for a fixed number of arms:
 //!
@@ -32,6 +33,7 @@
 
 mod arm;
 mod decision;
+mod finish;
 mod macros;
 mod ready;
 mod time;
@@ -48,8 +50,9 @@ use super::channel::begin_call;
 
 pub use self::arm::{Closed, ReceiveEnd, Receiving, SendEnd, Sending, closed, recv, send};
 pub(crate) use self::decision::Decision;
+pub use self::finish::{Finish, Joinable, finished};
 pub use self::ready::{Pollable, Readiness, ready};
-pub(crate) use self::sealed::{End, Operation, Round};
+pub(crate) use self::sealed::{End, Handle, Operation, Round};
 pub use self::time::{Timer, after, at};
 
 /// Something a select can wait for. Made by the functions of this [module](self); nothing
@@ -77,6 +80,7 @@ mod sealed {
 
     use super::Decision;
     use crate::clock::Nanos;
+    use crate::coroutine::Identity;
     use crate::sync::channel::Channel;
     use crate::wait::Waiter;
 
@@ -86,6 +90,11 @@ mod sealed {
         type Value;
 
         fn channel(&self) -> &Channel<Self::Value>;
+    }
+
+    /// A handle that can be joined.
+    pub trait Handle {
+        fn identity(&self) -> &Identity;
     }
 
     /// One time that a select waits: what its arms' nodes point to. It lies in the select's frame.
@@ -140,7 +149,7 @@ mod sealed {
             false
         }
 
-        /// When an attempt will succeed by the clock alone.
+        /// When an attempt will succeed by the clock alone, or is due in case it might.
         fn deadline(&self) -> Option<Nanos> {
             None
         }

@@ -18,9 +18,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use super::{Arm, End, Operation, Round};
+use crate::clock::Nanos;
 use crate::current;
 use crate::io_handle::poll_arm::PollArm;
-use crate::io_handle::{AsIoHandle, IoHandle};
+use crate::io_handle::{AsIoHandle, IoHandle, urgent};
 use crate::os::{Interest, Ready};
 use crate::sync::channel::{Side, Waiting};
 use crate::sync::mpmc;
@@ -197,6 +198,10 @@ impl Operation for Readiness<'_> {
         }
         self.end_watch();
         self.is_chosen.set(true);
+    }
+
+    fn deadline(&self) -> Option<Nanos> {
+        urgent::look_at(self.interest.bits())
     }
 
     fn descriptor(&self) -> Option<RawFd> {

@@ -258,6 +258,14 @@ impl Semaphore {
         self.permits.left() as usize
     }
 
+    /// How many wait for permits: each for one or for several. It takes as long as they are many.
+    ///
+    /// OpenResty's `count` is [`available_permits`](Semaphore::available_permits) less this.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.lock().count()
+    }
+
     /// Ends all waits for permits, now and later, with an error. Permits that are out stay valid.
     pub fn close(&self) {
         let mut queue = self.queue.lock();

@@ -21,7 +21,7 @@ pub(super) fn of_path(path: impl AsRef<Path>) -> io::Result<SockAddr> {
     SockAddr::unix(path)
 }
 
-pub(super) fn to_kernel(address: &SocketAddr) -> io::Result<SockAddr> {
+pub(crate) fn to_kernel(address: &SocketAddr) -> io::Result<SockAddr> {
     if let Some(path) = address.as_pathname() {
         return SockAddr::unix(path);
     }
@@ -41,7 +41,7 @@ pub(super) fn to_kernel(address: &SocketAddr) -> io::Result<SockAddr> {
 /// # Errors
 ///
 /// `InvalidInput` when it is not that of a Unix socket.
-pub(super) fn from_kernel(address: SockAddr) -> io::Result<SocketAddr> {
+pub(crate) fn from_kernel(address: SockAddr) -> io::Result<SocketAddr> {
     // An unnamed sender of a datagram has an address of no length, so without a family.
     if address.len() != 0 && !address.is_unix() {
         let message = "file descriptor did not correspond to a Unix socket";

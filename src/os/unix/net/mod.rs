@@ -35,6 +35,8 @@ mod stream;
 
 pub use std::os::unix::net::SocketAddr;
 
+pub(crate) use self::address::{from_kernel, to_kernel};
+
 pub use crate::io_handle::Received;
 pub use credentials::UCred;
 pub use datagram::UnixDatagram;
