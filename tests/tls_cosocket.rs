@@ -252,8 +252,8 @@ fn an_encrypted_connection_rests_in_a_pool() {
             std::io::copy(&mut &stream, &mut &stream).unwrap();
             stream.flush().unwrap();
         });
-        let mut options = ConnectOptions::default();
-        options.tls_name = Some("localhost".to_owned());
+        let tls_name = Some("localhost".to_owned());
+        let options = ConnectOptions { tls_name, ..ConnectOptions::default() };
         for round in 0..3 {
             let socket = Cosocket::new();
             socket.connect_with(("localhost", port), &options).unwrap();
