@@ -79,10 +79,10 @@
 //! None is on by default.
 //!
 //! * `futures`: `futures::block_on`, and sockets for async crates.
+//! * `dns`: a resolver of our own, which cosockets then use: [`guide::_12_names`].
 //! * `tls`: TLS for clients and servers, by rustls and ring, with the platform's roots.
 //!   `tls-aws-lc-rs` adds aws-lc's cryptography, `tls-webpki-roots` Mozilla's roots; each is then
 //!   an option.
-//! * `dns`: a resolver of our own, which cosockets then use: [`guide::_12_names`].
 //! * `log`: [`Cosocket::set_log_errors`](Cosocket), errors of sockets in the log of the crate `log`.
 //! * `corosensei`: switches contexts through the crate of that name, in place of our own assembly.
 //!   Slower, and works on the other architectures which that crate knows.
