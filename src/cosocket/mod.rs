@@ -53,10 +53,10 @@ pub use self::proxy::Proxy;
 pub use self::queued_writer::{QueueEvent, QueuedWriter, Watermarks};
 pub use self::receive::{LINE_LIMIT, PEEK_LIMIT, Until};
 pub use self::timeouts::TimeoutMode;
-pub use self::udp::{Datagram, UdpCosocket};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::tls_handshake::TlsAgreement;
+pub use self::udp::{Datagram, UdpCosocket};
 
 pub(crate) use self::connection::Connection;
 
