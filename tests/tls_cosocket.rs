@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::tls::{TlsAcceptor, TlsOptions, TlsServerOptions, TlsStream, TlsVersion};
-use cosocket::{Cosocket, ErrorKind, spawn, thread};
+use cosocket::{ConnectOptions, Cosocket, ErrorKind, spawn, thread};
 
 use tls_support::{Authority, Issued, bytes_of, check_bytes};
 
@@ -236,5 +236,38 @@ fn a_receive_times_out_and_goes_on() {
         assert!(socket.is_alive().unwrap());
         drop(server);
         util::wait_until(|| !socket.is_alive().unwrap());
+    });
+}
+
+/// TLS-5, KA-6: parked and taken out again, it is still encrypted, by the one handshake.
+#[test]
+fn an_encrypted_connection_rests_in_a_pool() {
+    cosocket::run(|| {
+        let authority = Authority::new("an authority");
+        let acceptor = TlsAcceptor::new(&authority.issue().server()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = spawn(move || {
+            let mut stream = acceptor.accept(listener.accept().unwrap().0).unwrap();
+            std::io::copy(&mut &stream, &mut &stream).unwrap();
+            stream.flush().unwrap();
+        });
+        let tls_name = Some("localhost".to_owned());
+        let options = ConnectOptions { tls_name, ..ConnectOptions::default() };
+        for round in 0..3 {
+            let socket = Cosocket::new();
+            socket.connect_with(("localhost", port), &options).unwrap();
+            assert_eq!(socket.reused_times().unwrap(), round);
+            // The server makes one: a second would not end.
+            socket.tls_handshake(&authority.client()).unwrap();
+            socket.send(b"ping").unwrap();
+            assert_eq!(socket.receive_exact(4).unwrap(), b"ping");
+            if round < 2 {
+                socket.set_keepalive(None, None).unwrap();
+            } else {
+                socket.close().unwrap();
+            }
+        }
+        server.join().unwrap();
     });
 }

@@ -40,7 +40,7 @@ impl Cosocket {
                 Some(Address::Ip(address)) => address.ip().to_string(),
                 Some(Address::Unix(_)) | None => String::new(),
             };
-            details.tls_name = Some(options.name_or(&host).into());
+            details.tls_name = Some(options.pool_name(&host));
             TlsStream::connect_by(
                 transport,
                 &host,

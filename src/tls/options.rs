@@ -247,9 +247,16 @@ impl TlsOptions {
         Ok(self.setup.get_or_init(|| setup))
     }
 
-    /// The name that is checked when `host` was connected to.
-    pub(crate) fn name_or<'a>(&'a self, host: &'a str) -> &'a str {
-        self.settings.server_name.as_deref().unwrap_or(host)
+    /// The name that is checked when `host` was connected to, as the key of a pool. Connections that
+    /// nobody but their maker may use, for they show a certificate or checked none, get one that is
+    /// no name, and so are handed to nobody.
+    pub(crate) fn pool_name(&self, host: &str) -> Box<str> {
+        let name = self.settings.server_name.as_deref().unwrap_or(host);
+        match (&self.settings.identity, &self.settings.trust) {
+            (Some(_), _) => format!("{name} with a client's certificate").into(),
+            (None, Trust::Anybody | Trust::Pinned(_)) => format!("{name} not verified").into(),
+            (None, _) => name.into(),
+        }
     }
 
     pub(super) fn settings(&self) -> &Settings {
