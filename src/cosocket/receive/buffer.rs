@@ -34,6 +34,7 @@ impl Buffer {
     }
 
     /// How many bytes of memory it holds.
+    #[cfg(any(test, cosocket_internals))]
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }

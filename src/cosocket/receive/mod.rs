@@ -49,7 +49,9 @@ pub use line::LINE_LIMIT;
 pub use pattern::Pattern;
 pub use peek::PEEK_LIMIT;
 pub use source::Source;
-pub use until::{Chunk, Until};
+#[cfg(cosocket_internals)]
+pub use until::Chunk;
+pub use until::Until;
 
 use super::{Error, ErrorKind};
 use buffer::Buffer;
@@ -119,11 +121,13 @@ impl Receiver {
     }
 
     /// The same, taken.
+    #[cfg(cosocket_internals)]
     pub fn take_unread(&mut self) -> Vec<u8> {
         self.take(self.buffer.len(), 0)
     }
 
     /// How many bytes of memory the buffer takes.
+    #[cfg(cosocket_internals)]
     pub fn capacity(&self) -> usize {
         self.buffer.capacity()
     }

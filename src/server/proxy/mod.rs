@@ -17,6 +17,8 @@ mod tests;
 mod write;
 
 pub use header::{Extension, ProxyHeader};
-pub use parse::{Parsed, ProxyError, parse};
+pub use parse::ProxyError;
+#[cfg(cosocket_internals)]
+pub use parse::{Parsed, parse};
 pub use read::ProxyProtocol;
 pub(super) use read::{Peek, read};
