@@ -120,12 +120,6 @@ impl Receiver {
         self.buffer.data()
     }
 
-    /// The same, taken.
-    #[cfg(cosocket_internals)]
-    pub fn take_unread(&mut self) -> Vec<u8> {
-        self.take(self.buffer.len(), 0)
-    }
-
     /// How many bytes of memory the buffer takes.
     #[cfg(cosocket_internals)]
     pub fn capacity(&self) -> usize {
