@@ -252,14 +252,14 @@ fn an_encrypted_connection_rests_in_a_pool() {
             std::io::copy(&mut &stream, &mut &stream).unwrap();
             stream.flush().unwrap();
         });
-        let tls_name = Some("localhost".to_owned());
-        let options = ConnectOptions { tls_name, ..ConnectOptions::default() };
+        let tls = authority.client();
+        let options = ConnectOptions { tls: Some(tls.clone()), ..ConnectOptions::default() };
         for round in 0..3 {
             let socket = Cosocket::new();
             socket.connect_with(("localhost", port), &options).unwrap();
             assert_eq!(socket.reused_times().unwrap(), round);
             // The server makes one: a second would not end.
-            socket.tls_handshake(&authority.client()).unwrap();
+            socket.tls_handshake(&tls).unwrap();
             socket.send(b"ping").unwrap();
             assert_eq!(socket.receive_exact(4).unwrap(), b"ping");
             if round < 2 {
@@ -268,6 +268,49 @@ fn an_encrypted_connection_rests_in_a_pool() {
                 socket.close().unwrap();
             }
         }
+        server.join().unwrap();
+    });
+}
+
+/// A connection that trusts other roots, shows another certificate, or checked none, is not
+/// the one that was asked for, however much its address is.
+#[test]
+fn connections_of_other_options_are_kept_apart() {
+    cosocket::run(|| {
+        let authority = Authority::new("an authority");
+        let acceptor = TlsAcceptor::new(&authority.issue().server()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = spawn(move || {
+            for stream in listener.incoming().take(4) {
+                if let Ok(stream) = acceptor.accept(stream.unwrap()) {
+                    spawn(move || std::io::copy(&mut &stream, &mut &stream));
+                }
+            }
+        });
+        let tls = authority.client();
+        let connect = |tls: Option<&TlsOptions>| {
+            let options = ConnectOptions { tls: tls.cloned(), ..ConnectOptions::default() };
+            let socket = Cosocket::new();
+            socket.connect_with(("localhost", port), &options).unwrap();
+            socket
+        };
+        let park = |tls: &TlsOptions| {
+            let socket = connect(Some(tls));
+            assert_eq!(socket.reused_times().unwrap(), 0);
+            socket.tls_handshake(tls).unwrap();
+            socket.send(b"ping").unwrap();
+            assert_eq!(socket.receive_exact(4).unwrap(), b"ping");
+            socket.set_keepalive(None, None).unwrap();
+        };
+        park(&tls);
+        // The same roots, but not the same options: nobody has compared them.
+        park(&authority.client());
+        park(&tls.clone().dangerously_accept_any_certificate());
+        assert_eq!(connect(None).reused_times().unwrap(), 0, "not encrypted");
+        let socket = connect(Some(&tls.clone()));
+        assert_eq!(socket.reused_times().unwrap(), 1);
+        socket.tls_handshake(&tls).unwrap();
         server.join().unwrap();
     });
 }

@@ -24,6 +24,16 @@ pub enum Address {
 }
 
 impl Address {
+    /// What a certificate is checked for, unless the options say otherwise.
+    #[cfg(feature = "tls")]
+    pub(super) fn tls_host(&self) -> String {
+        match self {
+            Address::Host(host, _) => host.to_string(),
+            Address::Ip(address) => address.ip().to_string(),
+            Address::Unix(_) => String::new(),
+        }
+    }
+
     /// The IP address, if it is one. That of an IPv4 client at a listener on `[::]` is an IPv4
     /// address, not an IPv6 one with that inside.
     #[must_use]

@@ -30,9 +30,14 @@ pub struct ConnectOptions {
     pub pool_size: Option<usize>,
     /// How many more may wait for a place in the pool.
     pub backlog: Option<usize>,
-    /// Of the pool's connections, one that is encrypted, and whose certificate was checked against
-    /// this name. Without it, one that is not encrypted.
-    pub tls_name: Option<String>,
+    /// Of the pool's connections, one that is encrypted, by
+    /// [`tls_handshake`](Cosocket::tls_handshake) with these very options or a clone of them, for
+    /// the name that is connected to. (A fresh one is not encrypted yet, so the handshake follows
+    /// in any case; on a connection out of the pool it does nothing.) Without it, one that is not
+    /// encrypted.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub tls: Option<crate::tls::TlsOptions>,
 }
 
 /// What the pool's user made of a connection.

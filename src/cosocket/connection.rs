@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::address::Address;
-use super::pool::{self, Member};
+use super::pool::{self, Member, TlsKey};
 use super::receive::Receiver;
 use super::transport::Transport;
 use crate::driver::op::Direction;
@@ -34,8 +34,8 @@ pub(crate) struct Details {
     pub(crate) address: Option<Address>,
     /// How many times it came out of a pool.
     pub(crate) reuse_count: u64,
-    /// The name that the TLS handshake checked.
-    pub(crate) tls_name: Option<Box<str>>,
+    /// Of one that is encrypted, by a handshake that we began.
+    pub(crate) tls: Option<TlsKey>,
     /// A receive has timed out or was cut: a late reply may be on its way.
     pub(crate) suspect: bool,
     /// Its place in the count of a pool, given back when this is dropped.
@@ -60,7 +60,7 @@ impl Connection {
         let details = Details {
             address,
             reuse_count: 0,
-            tls_name: None,
+            tls: None,
             suspect: false,
             ticket: None,
             member: Member::default(),
@@ -91,7 +91,7 @@ impl fmt::Debug for Details {
         f.debug_struct("Details")
             .field("address", &self.address)
             .field("reuse_count", &self.reuse_count)
-            .field("tls_name", &self.tls_name)
+            .field("tls", &self.tls)
             .field("suspect", &self.suspect)
             .finish_non_exhaustive()
     }

@@ -35,12 +35,8 @@ impl Cosocket {
     /// Unwinds, and leaves the socket closed.
     pub fn tls_handshake(&self, options: &TlsOptions) -> Result<(), Error> {
         self.change_to_tls(|transport, details, received, bounds| {
-            let host = match &details.address {
-                Some(Address::Host(host, _)) => host.to_string(),
-                Some(Address::Ip(address)) => address.ip().to_string(),
-                Some(Address::Unix(_)) | None => String::new(),
-            };
-            details.tls_name = Some(options.pool_name(&host));
+            let host = host_of(details);
+            details.tls = Some(options.pool_key(&host));
             TlsStream::connect_by(
                 transport,
                 &host,
@@ -113,6 +109,11 @@ impl Cosocket {
             _ => None,
         })
     }
+}
+
+/// What the certificate is checked for, unless the options say otherwise.
+fn host_of(details: &Details) -> String {
+    details.address.as_ref().map_or_else(String::new, Address::tls_host)
 }
 
 /// What the two ends of a TLS connection have agreed on; see the methods of the same names of

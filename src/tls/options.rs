@@ -3,12 +3,14 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::engine::ClientSetup;
 use super::identity::{Certificate, Identity};
 use super::key_log::KeyLog;
+use crate::cosocket::pool::TlsKey;
 
 /// As nginx has it (`ssl_handshake_timeout` of its stream module, `client_header_timeout` of http).
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,6 +38,9 @@ pub struct TlsOptions {
     settings: Arc<Settings>,
     /// Made at the first handshake.
     setup: Arc<OnceLock<ClientSetup>>,
+    /// The same as another's only where the settings are: 0 for the defaults, and a new one at each
+    /// change.
+    number: u64,
 }
 
 #[derive(Clone)]
@@ -117,6 +122,8 @@ impl TlsOptions {
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> TlsOptions {
         change(Arc::make_mut(&mut self.settings));
         self.setup = Arc::default();
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        self.number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
         self
     }
 
@@ -247,16 +254,11 @@ impl TlsOptions {
         Ok(self.setup.get_or_init(|| setup))
     }
 
-    /// The name that is checked when `host` was connected to, as the key of a pool. Connections that
-    /// nobody but their maker may use, for they show a certificate or checked none, get one that is
-    /// no name, and so are handed to nobody.
-    pub(crate) fn pool_name(&self, host: &str) -> Box<str> {
+    /// What makes connections interchangeable that were encrypted with these options, when `host`
+    /// was connected to.
+    pub(crate) fn pool_key(&self, host: &str) -> TlsKey {
         let name = self.settings.server_name.as_deref().unwrap_or(host);
-        match (&self.settings.identity, &self.settings.trust) {
-            (Some(_), _) => format!("{name} with a client's certificate").into(),
-            (None, Trust::Anybody | Trust::Pinned(_)) => format!("{name} not verified").into(),
-            (None, _) => name.into(),
-        }
+        TlsKey { server_name: name.into(), options: self.number }
     }
 
     pub(super) fn settings(&self) -> &Settings {

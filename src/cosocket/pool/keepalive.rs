@@ -10,7 +10,7 @@ use super::super::connection::{Connection, Details};
 use super::super::idle::Look;
 use super::super::local::Local;
 use super::super::{ConnectOptions, Cosocket, Error, ErrorKind};
-use super::key::{Key, TlsKey};
+use super::key::Key;
 use super::options::{self, Evicted, Hooks};
 use super::stock::{Acquired, Refusal};
 use super::{Eviction, Pooled, Pools, Settings, Ticket};
@@ -65,22 +65,19 @@ pub(crate) struct Found {
 /// The key of what is to be connected to.
 pub(crate) fn key_of(address: &Address, local: Local, options: &ConnectOptions) -> Key {
     let name = options.pool.clone().unwrap_or_else(|| address.to_string());
-    let tls = options.tls_name.as_deref().map(tls_key);
+    #[cfg(feature = "tls")]
+    let tls = options.tls.as_ref().map(|tls| tls.pool_key(&address.tls_host()));
+    #[cfg(not(feature = "tls"))]
+    let tls = None;
     Key { local, tls, ..Key::new(name) }
-}
-
-/// THE place where the encryption of a connection becomes a part of its key.
-fn tls_key(server_name: &str) -> TlsKey {
-    TlsKey { server_name: server_name.into(), client_certificate: None, is_verified: true }
 }
 
 /// The key of a connection as it is now: it may have been encrypted since it was made.
 fn key_as_parked(details: &Details) -> Option<Arc<Key>> {
     let key = details.member.key.as_ref()?;
-    let tls = details.tls_name.as_deref().map(tls_key);
-    Some(match key.tls == tls {
+    Some(match key.tls == details.tls {
         true => Arc::clone(key),
-        false => Arc::new(Key { tls, ..Key::clone(key) }),
+        false => Arc::new(Key { tls: details.tls.clone(), ..Key::clone(key) }),
     })
 }
 

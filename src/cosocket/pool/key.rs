@@ -23,10 +23,9 @@ pub(crate) struct Key {
 pub(crate) struct TlsKey {
     /// The name that the server's certificate was checked against.
     pub(crate) server_name: Box<str>,
-    /// What the client showed, or a digest of it.
-    pub(crate) client_certificate: Option<Box<[u8]>>,
-    /// Connections whose server was not checked serve nobody who wants that.
-    pub(crate) is_verified: bool,
+    /// The number of the options that it was encrypted with: they say whose certificates are
+    /// trusted, what we show ourselves, and what is spoken.
+    pub(crate) options: u64,
 }
 
 impl Key {
@@ -39,10 +38,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.name, self.local)?;
         if let Some(tls) = &self.tls {
-            let certified =
-                if tls.client_certificate.is_some() { ", with a certificate" } else { "" };
-            let verified = if tls.is_verified { "" } else { ", unverified" };
-            write!(f, " (TLS {}{certified}{verified})", tls.server_name)?;
+            write!(f, " (TLS {})", tls.server_name)?;
         }
         Ok(())
     }
@@ -57,23 +53,11 @@ mod tests {
         let plain = Key::new("db:1");
         let bind = Local::of_address("127.0.0.2:0".parse().unwrap());
         let bound = Key { local: bind, ..plain.clone() };
-        let tls = |name: &str, certificate: Option<&[u8]>, is_verified| Key {
-            tls: Some(TlsKey {
-                server_name: name.into(),
-                client_certificate: certificate.map(Into::into),
-                is_verified,
-            }),
+        let tls = |name: &str, options| Key {
+            tls: Some(TlsKey { server_name: name.into(), options }),
             ..plain.clone()
         };
-        let all = [
-            plain.clone(),
-            bound,
-            tls("a", None, true),
-            tls("b", None, true),
-            tls("a", Some(b"1"), true),
-            tls("a", Some(b"2"), true),
-            tls("a", None, false),
-        ];
+        let all = [plain.clone(), bound, tls("a", 0), tls("b", 0), tls("a", 1)];
         for (position, key) in all.iter().enumerate() {
             assert_eq!(all.iter().position(|other| other == key), Some(position), "{key}");
         }

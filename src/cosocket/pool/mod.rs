@@ -52,6 +52,7 @@ use std::time::Duration;
 
 pub use self::handle::{Pool, pool_totals, pools};
 pub(crate) use self::keepalive::{Found, Origin, find, key_of};
+pub(crate) use self::key::TlsKey;
 pub(crate) use self::member::Member;
 pub use self::metrics::PoolMetrics;
 pub use self::options::{Evicted, PoolOptions};
