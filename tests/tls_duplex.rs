@@ -630,6 +630,23 @@ fn a_changed_record_is_refused_for_good() {
     });
 }
 
+/// After our goodbye, too: with debug assertions rustls panicked in the reader.
+#[test]
+fn noise_after_our_goodbye_is_an_error() {
+    cosocket::run(|| {
+        let (client, server) = pair();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut noise = [7; 45];
+        noise[..5].copy_from_slice(&[23, 3, 3, 0, 40]);
+        let mut raw = server.transport();
+        raw.write_all(&noise).unwrap();
+        for _ in 0..2 {
+            let result = (&mut &client).read(&mut [0; 9]);
+            assert_eq!(kind_of(result), cosocket::tls::ErrorKind::Corrupt);
+        }
+    });
+}
+
 /// A ticket in many small records, each in pieces, and we write in between: the state machine holds on
 /// to the beginning of the message all the while.
 #[test]
