@@ -24,14 +24,21 @@ fn total() -> usize {
     if util::is_quick() { 4 << 20 } else { 64 << 20 }
 }
 
-/// Sends `total` bytes in pieces of all sizes.
-fn send(stream: &TlsStream<impl Transport>, sender: usize, total: usize, mut random: Random) {
+/// Sends `total` bytes in pieces of all sizes, and counts the pieces.
+fn send(
+    stream: &TlsStream<impl Transport>,
+    sender: usize,
+    total: usize,
+    mut random: Random,
+    pieces: &AtomicUsize,
+) {
     let mut sent = 0;
     while sent < total {
         let largest = [40, 2_000, 17_000, 100_000][random.below(4) as usize];
         let count = (1 + random.below(largest) as usize).min(total - sent);
         (&mut &*stream).write_all(&bytes_of(sender, sent, count)).unwrap();
         sent += count;
+        pieces.fetch_add(1, Ordering::Relaxed);
     }
     stream.shutdown(Shutdown::Write).unwrap();
 }
@@ -52,29 +59,43 @@ fn receive(stream: &TlsStream<impl Transport>, sender: usize, total: usize, mut 
     assert_eq!(received, total);
 }
 
-/// Both ends send and receive at once, in four coroutines, with what `meanwhile` does beside it.
+/// Runs a part of a test. If it fails, the connection ends: the others would wait for it for ever.
+fn part<S: Transport + 'static>(
+    end: &Arc<TlsStream<S>>,
+    run: impl FnOnce(&TlsStream<S>) + Send + 'static,
+) -> thread::JoinHandle<()> {
+    struct Ending<S: Transport>(Arc<TlsStream<S>>);
+    impl<S: Transport> Drop for Ending<S> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                let _ = self.0.transport().shutdown(Shutdown::Both);
+            }
+        }
+    }
+    let end = Ending(Arc::clone(end));
+    spawn(move || run(&end.0))
+}
+
+/// Both ends send and receive at once, in four coroutines, with what `meanwhile` does beside it; that
+/// sees how many pieces its end has sent.
 fn both_ways<S: Transport + 'static>(
     ends: (TlsStream<S>, TlsStream<S>),
-    meanwhile: impl Fn(&TlsStream<S>, &AtomicBool) + Send + Sync + 'static,
+    meanwhile: impl Fn(&TlsStream<S>, &AtomicUsize, &AtomicBool) + Send + Sync + 'static,
 ) {
     let total = total();
     let mut random = Random::new();
     let (one, other) = (Arc::new(ends.0), Arc::new(ends.1));
+    let counts = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
     let is_over = Arc::new(AtomicBool::new(false));
     let meanwhile = Arc::new(meanwhile);
-    let beside: Vec<_> = [&one, &other]
-        .map(|end| {
-            let (end, is_over) = (Arc::clone(end), Arc::clone(&is_over));
-            let meanwhile = Arc::clone(&meanwhile);
-            spawn(move || meanwhile(&end, &is_over))
-        })
-        .into();
-    let mut parts = Vec::new();
-    for (number, end) in [&one, &other].into_iter().enumerate() {
-        let (writer, reader) = (Arc::clone(end), Arc::clone(end));
+    let (mut beside, mut parts) = (Vec::new(), Vec::new());
+    for (number, (end, count)) in [&one, &other].into_iter().zip(counts).enumerate() {
+        let (is_over, meanwhile) = (Arc::clone(&is_over), Arc::clone(&meanwhile));
+        let pieces = Arc::clone(&count);
+        beside.push(part(end, move |end| meanwhile(end, &pieces, &is_over)));
         let (first, second) = (random.split(), random.split());
-        parts.push(spawn(move || send(&writer, number, total, first)));
-        parts.push(spawn(move || receive(&reader, 1 - number, total, second)));
+        parts.push(part(end, move |end| send(end, number, total, first, &count)));
+        parts.push(part(end, move |end| receive(end, 1 - number, total, second)));
     }
     for part in parts {
         part.join().unwrap();
@@ -88,7 +109,7 @@ fn both_ways<S: Transport + 'static>(
 /// TLS-14.
 #[test]
 fn much_goes_both_ways_at_once_under_tls_1_3() {
-    cosocket::run(|| both_ways(pair(), |_, _| {}));
+    cosocket::run(|| both_ways(pair(), |_, _, _| {}));
 }
 
 #[test]
@@ -98,23 +119,33 @@ fn much_goes_both_ways_at_once_under_tls_1_2() {
         let client = TlsOptions::new().pinned([issued.certificate()]).max_version(TlsVersion::V1_2);
         let ends = connect(&client, &issued.server());
         assert_eq!(ends.0.version(), TlsVersion::V1_2);
-        both_ways(ends, |_, _| {});
+        both_ways(ends, |_, _, _| {});
     });
 }
 
-/// TLS-14: with keys that change all the time, from both sides.
+/// TLS-14: with keys that change all the time, from both sides. There is data between any two changes:
+/// a peer takes many without for an attack, and this test once failed, or hung, where the machine was
+/// slower than its clock.
 #[test]
 fn keys_change_under_load() {
     cosocket::run(|| {
         let updates = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&updates);
-        both_ways(pair(), move |stream, is_over| {
+        both_ways(pair(), move |stream, pieces, is_over| {
+            let mut before = 0;
             while !is_over.load(Ordering::Relaxed) {
-                if stream.update_keys().is_err() {
-                    break; // Its goodbye is sent.
+                let now = pieces.load(Ordering::Relaxed);
+                if now == before {
+                    thread::sleep(Duration::from_millis(1));
+                    continue;
                 }
-                count.fetch_add(1, Ordering::Relaxed);
-                thread::sleep(Duration::from_millis(5));
+                before = now;
+                match stream.update_keys() {
+                    Ok(()) => count.fetch_add(1, Ordering::Relaxed),
+                    // Its goodbye is sent.
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+                    Err(error) => panic!("{error:?}"),
+                };
             }
         });
         assert!(updates.load(Ordering::Relaxed) >= 2);
@@ -130,7 +161,7 @@ fn it_runs_over_unix_sockets() {
         let server = spawn(move || acceptor.accept(UnixStream::from(one)).unwrap());
         let options = TlsOptions::new().pinned([issued.certificate()]);
         let client = TlsStream::connect(UnixStream::from(other), "localhost", &options).unwrap();
-        both_ways((client, server.join().unwrap()), |_, _| {});
+        both_ways((client, server.join().unwrap()), |_, _, _| {});
     });
 }
 
@@ -141,7 +172,8 @@ fn it_runs_on_plain_threads() {
     let total = total() / 4;
     let random = Random::new();
     let (first, second) = (random.clone().split(), random.clone().split());
-    let sender = std::thread::spawn(move || send(&client, 3, total, first));
+    let count = AtomicUsize::new(0);
+    let sender = std::thread::spawn(move || send(&client, 3, total, first, &count));
     let receiver = spawn(move || receive(&server, 3, total, second));
     sender.join().unwrap();
     receiver.join().unwrap();
@@ -347,6 +379,120 @@ fn each_direction_has_an_end_of_its_own() {
     });
 }
 
+/// A goodbye that was cut by a timeout is sent by the next call, and the transport's direction ends,
+/// too: once the second call took the half for ended, and the peer's socket never saw its end.
+#[test]
+fn a_shutdown_that_was_cut_goes_on() {
+    cosocket::run(|| {
+        let (ours, theirs) = tcp();
+        let held = Held::new(ours);
+        let (client, server) = over(held, theirs);
+        client.transport().refuse.store(1, Ordering::Relaxed);
+        let error = client.shutdown(Shutdown::Write).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        let error = (&mut &client).write(b"more").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!((&mut &server).read(&mut [0; 9]).unwrap(), 0);
+        let raw = server.transport();
+        assert_eq!(raw.read(&mut [0]).unwrap(), 0, "past the goodbye");
+    });
+}
+
+/// The reader has an alert to send while another has the writer's turn, whose call then fails: the
+/// alert once stayed where it was, and the peer waited for good.
+#[test]
+fn a_write_that_fails_sends_what_the_reader_left() {
+    cosocket::run(|| {
+        let (ours, theirs) = tcp();
+        let held = Held::new(ours);
+        let (client, server) = over(held, theirs);
+        let client = Arc::new(client);
+        let transport = client.transport();
+        // Accepted, and not sent.
+        transport.refuse.store(1, Ordering::Relaxed);
+        assert_eq!((&mut &*client).write(b"first").unwrap(), 5);
+        transport.is_waiting.store(false, Ordering::Relaxed);
+        transport.waits.store(true, Ordering::Relaxed);
+        transport.refuse.store(1, Ordering::Relaxed);
+        let writer = Arc::clone(&client);
+        let writer = spawn(move || (&mut &*writer).write(b"second"));
+        util::wait_until(|| transport.is_waiting.load(Ordering::Relaxed));
+        // No record of this connection's keys.
+        let mut noise = [7; 45];
+        noise[..5].copy_from_slice(&[23, 3, 3, 0, 40]);
+        let mut raw = server.transport();
+        raw.write_all(&noise).unwrap();
+        let result = (&mut &*client).read(&mut [0; 9]);
+        assert_eq!(kind_of(result), cosocket::tls::ErrorKind::Corrupt);
+        transport.waits.store(false, Ordering::Relaxed);
+        assert_eq!(writer.join().unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+        let mut got = [0; 5];
+        (&mut &server).read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"first");
+        let error = (&mut &server).read(&mut got).unwrap_err();
+        assert!(error.to_string().contains("alert BadRecordMac"), "{error}");
+    });
+}
+
+/// A transport some of whose writes time out.
+struct Held {
+    stream: TcpStream,
+    /// So many of the next writes.
+    refuse: AtomicUsize,
+    /// Those that are refused wait until this is taken back.
+    waits: AtomicBool,
+    is_waiting: AtomicBool,
+}
+
+impl Held {
+    fn new(stream: TcpStream) -> Held {
+        let (waits, is_waiting) = (AtomicBool::new(false), AtomicBool::new(false));
+        Held { stream, refuse: AtomicUsize::new(0), waits, is_waiting }
+    }
+}
+
+impl Transport for Held {
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Transport::read(&self.stream, buffer)
+    }
+
+    fn write(&self, buffer: &[u8]) -> io::Result<usize> {
+        if self.refuse.load(Ordering::Relaxed) == 0 {
+            return Transport::write(&self.stream, buffer);
+        }
+        self.refuse.fetch_sub(1, Ordering::Relaxed);
+        self.is_waiting.store(true, Ordering::Relaxed);
+        util::wait_until(|| !self.waits.load(Ordering::Relaxed));
+        Err(ErrorKind::TimedOut.into())
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Transport::try_read(&self.stream, buffer)
+    }
+
+    fn try_write(&self, buffer: &[u8]) -> io::Result<usize> {
+        Transport::try_write(&self.stream, buffer)
+    }
+
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.stream.shutdown(how)
+    }
+}
+
+/// Client and server over these.
+fn over<S: Transport + 'static>(
+    ours: S,
+    theirs: TcpStream,
+) -> (TlsStream<S>, TlsStream<TcpStream>) {
+    let issued = Issued::self_signed();
+    let acceptor = cosocket::tls::TlsAcceptor::new(&issued.server().resumption(false)).unwrap();
+    let server = spawn(move || acceptor.accept(theirs).unwrap());
+    let options = TlsOptions::new().pinned([issued.certificate()]);
+    let client = TlsStream::connect(ours, "localhost", &options).unwrap();
+    (client, server.join().unwrap())
+}
+
 /// TLS-13.
 #[test]
 fn an_end_without_a_goodbye_is_told_after_all_data() {
@@ -481,6 +627,23 @@ fn a_changed_record_is_refused_for_good() {
         (&pieces.raw).read_exact(&mut alert).unwrap();
         assert_eq!(alert[0], 23);
         drop(server);
+    });
+}
+
+/// After our goodbye, too: with debug assertions rustls panicked in the reader.
+#[test]
+fn noise_after_our_goodbye_is_an_error() {
+    cosocket::run(|| {
+        let (client, server) = pair();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut noise = [7; 45];
+        noise[..5].copy_from_slice(&[23, 3, 3, 0, 40]);
+        let mut raw = server.transport();
+        raw.write_all(&noise).unwrap();
+        for _ in 0..2 {
+            let result = (&mut &client).read(&mut [0; 9]);
+            assert_eq!(kind_of(result), cosocket::tls::ErrorKind::Corrupt);
+        }
     });
 }
 

@@ -36,7 +36,7 @@
 use std::io;
 use std::mem;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::buffer::{Buffer, RECORD, USUAL};
@@ -85,6 +85,8 @@ struct State {
 /// How far one direction is.
 enum Half {
     Open,
+    /// Our goodbye is encrypted, and perhaps not all of it sent.
+    Ending,
     /// By the end of the stream; or by ourselves.
     Ended,
     /// By an error of the transport, which stays.
@@ -102,7 +104,7 @@ impl Half {
         match *self {
             Half::Broken(_, Some(code)) => Err(io::Error::from_raw_os_error(code)),
             Half::Broken(kind, None) => Err(kind.into()),
-            Half::Open | Half::Ended => Ok(()),
+            Half::Open | Half::Ending | Half::Ended => Ok(()),
         }
     }
 }
@@ -359,20 +361,20 @@ impl<S: Transport> Duplex<S> {
         write: impl Fn(&S, &[u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
         begin_call()?;
-        let turn = self.writing.acquire(-1, || None).map_err(ended)?;
-        self.write_in_turn(turn, data, write)
+        let _turn = self.write_turn()?;
+        self.write_in_turn(data, write)
     }
 
     /// [`Duplex::write`] that never waits: `WouldBlock`, also while another writes. What it accepts
     /// may be sent by the next call only.
     pub(super) fn try_write(&self, data: &[u8]) -> io::Result<usize> {
-        let turn = self.writing.try_acquire().ok_or(io::ErrorKind::WouldBlock)?;
-        self.write_in_turn(turn, data, Transport::try_write)
+        let _turn = self.try_write_turn().ok_or(io::ErrorKind::WouldBlock)?;
+        self.write_in_turn(data, Transport::try_write)
     }
 
+    /// The caller has the writer's turn.
     fn write_in_turn(
         &self,
-        turn: Held<'_>,
         data: &[u8],
         write: impl Fn(&S, &[u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
@@ -395,31 +397,26 @@ impl<S: Transport> Duplex<S> {
             Err(error) if is_passing(&error) => {}
             result => result?,
         }
-        self.release(turn);
         Ok(count)
     }
 
     pub(super) fn flush(&self) -> io::Result<()> {
         begin_call()?;
-        let turn = self.writing.acquire(-1, || None).map_err(ended)?;
-        self.drain(Transport::write)?;
-        self.release(turn);
-        Ok(())
+        let _turn = self.write_turn()?;
+        self.drain(Transport::write)
     }
 
     /// Changes the keys of both directions.
     pub(super) fn update_keys(&self) -> io::Result<()> {
         begin_call()?;
-        let turn = self.writing.acquire(-1, || None).map_err(ended)?;
+        let _turn = self.write_turn()?;
         self.drain(Transport::write)?;
         {
             let mut state = self.lock();
             state.check_write()?;
             state.encrypt(Message::KeyUpdate)?;
         }
-        self.drain(Transport::write)?;
-        self.release(turn);
-        Ok(())
+        self.drain(Transport::write)
     }
 
     pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
@@ -427,10 +424,8 @@ impl<S: Transport> Duplex<S> {
             Shutdown::Read => self.transport.shutdown(Shutdown::Read),
             Shutdown::Write => {
                 begin_call()?;
-                let turn = self.writing.acquire(-1, || None).map_err(ended)?;
-                self.end_writing(Transport::write)?;
-                drop(turn);
-                Ok(())
+                let _turn = self.write_turn()?;
+                self.end_writing(Transport::write)
             }
             // Somebody who writes now may wait for ever: it is cut, as a plain socket's would be.
             Shutdown::Both => {
@@ -440,24 +435,30 @@ impl<S: Transport> Duplex<S> {
         }
     }
 
-    /// Sends the goodbye, and ends the transport's direction. Does nothing the second time.
+    /// Sends the goodbye, and ends the transport's direction. Goes on where an earlier call was cut,
+    /// and does nothing once all is done.
     fn end_writing(&self, write: impl Fn(&S, &[u8]) -> io::Result<usize>) -> io::Result<()> {
         self.drain(&write)?;
         {
             let mut state = self.lock();
-            if matches!(state.writes, Half::Ended) {
-                return Ok(());
+            match state.writes {
+                Half::Ended => return Ok(()),
+                Half::Ending => {}
+                _ => {
+                    state.check_write()?;
+                    state.encrypt(Message::Goodbye)?;
+                    state.writes = Half::Ending;
+                }
             }
-            state.check_write()?;
-            state.encrypt(Message::Goodbye)?;
-            state.writes = Half::Ended;
         }
         self.drain(&write)?;
         match self.transport.shutdown(Shutdown::Write) {
             // The peer has left, and is told nothing any more.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            result => result,
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+            result => result?,
         }
+        self.lock().writes = Half::Ended;
+        Ok(())
     }
 
     /// Before the transport closes. What TLS itself has sent and nobody has read, tickets above all,
@@ -469,31 +470,34 @@ impl<S: Transport> Duplex<S> {
 
     /// If that takes no waiting, and nothing is wrong.
     pub(super) fn say_goodbye_at_once(&self) {
-        if let Some(turn) = self.writing.try_acquire() {
+        if let Some(_turn) = self.try_write_turn() {
             let _ = self.end_writing(Transport::try_write);
-            drop(turn);
         }
     }
 
-    /// Gives up the writer's turn, and sends what a reader left meanwhile.
-    fn release(&self, turn: Held<'_>) {
-        drop(turn);
-        if self.has_answers.load(Ordering::Acquire) {
-            self.send_answers();
-        }
+    fn write_turn(&self) -> io::Result<WriteTurn<'_, S>> {
+        let held = self.writing.acquire(-1, || None).map_err(ended)?;
+        Ok(WriteTurn { duplex: self, held: Some(held) })
+    }
+
+    fn try_write_turn(&self) -> Option<WriteTurn<'_, S>> {
+        let held = self.writing.try_acquire()?;
+        Some(WriteTurn { duplex: self, held: Some(held) })
     }
 
     /// Sends what the engine had to say while it read, without waiting. Who has the writer's turn
     /// looks here when it gives it up, so one of the two sends it.
     #[cold]
     fn send_answers(&self) {
-        self.has_answers.store(true, Ordering::Release);
-        while self.has_answers.load(Ordering::Acquire) {
-            let Some(turn) = self.writing.try_acquire() else { return };
-            self.has_answers.store(false, Ordering::Release);
+        self.has_answers.store(true, Ordering::Relaxed);
+        // With that of `give_up`: of the two, one at least sees what the other did.
+        fence(Ordering::SeqCst);
+        while self.has_answers.load(Ordering::Relaxed) {
+            let Some(held) = self.writing.try_acquire() else { return };
+            self.has_answers.store(false, Ordering::Relaxed);
             // Full: the next write sends it, before its own.
             let _ = self.drain(Transport::try_write);
-            drop(turn);
+            give_up(held);
         }
     }
 
@@ -548,7 +552,7 @@ impl State {
         }
         self.writes.check()?;
         match self.writes {
-            Half::Ended => Err(io::ErrorKind::BrokenPipe.into()),
+            Half::Ending | Half::Ended => Err(io::ErrorKind::BrokenPipe.into()),
             _ => Ok(()),
         }
     }
@@ -561,6 +565,30 @@ impl State {
         }
         result
     }
+}
+
+/// The writer's turn. However it ends, by an error or a cancel too, what a reader left meanwhile is
+/// sent then.
+struct WriteTurn<'a, S: Transport> {
+    duplex: &'a Duplex<S>,
+    held: Option<Held<'a>>,
+}
+
+impl<S: Transport> Drop for WriteTurn<'_, S> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            give_up(held);
+        }
+        if self.duplex.has_answers.load(Ordering::Relaxed) {
+            self.duplex.send_answers();
+        }
+    }
+}
+
+/// Who looks for answers after this sees them, unless who left them sees that the turn is free.
+fn give_up(held: Held<'_>) {
+    drop(held);
+    fence(Ordering::SeqCst);
 }
 
 /// What a flush has in hand; given back to the connection however the flush ends.

@@ -253,7 +253,8 @@ impl<S: Transport> TlsStream<S> {
     }
 
     /// Changes the keys of both directions (RFC 8446, 4.6.3). It happens by itself when it must; for
-    /// connections that live for months.
+    /// connections that live for months. Not more often than there is data: a peer takes many changes
+    /// without any for an attack and ends the connection (rustls after 32, answers included).
     ///
     /// # Errors
     ///

@@ -13,6 +13,7 @@ mod server;
 use std::cell::RefCell;
 use std::io;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
@@ -37,6 +38,8 @@ pub(super) struct Engine {
     connection: Connection,
     /// The other end has said that it sends no more.
     peer_closed: bool,
+    /// We have.
+    said_goodbye: bool,
     /// The handshake is over, or all but.
     peer_speaks_tls: bool,
     seen: Seen,
@@ -116,7 +119,8 @@ enum Step {
 
 impl Engine {
     fn new(connection: Connection) -> Engine {
-        Engine { connection, peer_closed: false, peer_speaks_tls: false, seen: Seen::default() }
+        let seen = Seen::default();
+        Engine { connection, peer_closed: false, said_goodbye: false, peer_speaks_tls: false, seen }
     }
 
     /// Works on what has come in. Answers go to `outgoing`: after an error, too, an alert may be
@@ -129,8 +133,11 @@ impl Engine {
     ) -> Result<Pause, Error> {
         loop {
             let start = if self.peer_speaks_tls { [0; 24] } else { first_bytes(incoming) };
-            let (discard, step) =
-                self.step(incoming.filled_mut(), outgoing, plaintext, Send::Nothing);
+            let (discard, step) = if self.said_goodbye {
+                self.step_after_goodbye(incoming.filled_mut(), outgoing, plaintext)?
+            } else {
+                self.step(incoming.filled_mut(), outgoing, plaintext, Send::Nothing)
+            };
             incoming.consume(discard);
             match step {
                 Err(error) => return Err(self.fail(&error, &start, outgoing)),
@@ -165,6 +172,7 @@ impl Engine {
         seen: &mut [u8],
         outgoing: &mut Buffer,
     ) -> Result<(), Error> {
+        self.said_goodbye = true;
         self.send(Send::Goodbye, seen, outgoing)
     }
 
@@ -228,6 +236,20 @@ impl Engine {
                 act(connection.process_tls_records(bytes), outgoing, plaintext, send)
             }
         }
+    }
+
+    /// With debug assertions rustls panics where it would send an alert after our goodbye, which a
+    /// peer can make it do. Without them it sends the alert; here, too, it is the peer's fault.
+    fn step_after_goodbye(
+        &mut self,
+        bytes: &mut [u8],
+        outgoing: &mut Buffer,
+        plaintext: &mut Plaintext<'_>,
+    ) -> Result<(usize, Result<Step, rustls::Error>), Error> {
+        let step = || self.step(bytes, outgoing, plaintext, Send::Nothing);
+        catch_unwind(AssertUnwindSafe(step)).map_err(|_| {
+            Error::new(ErrorKind::Corrupt, "the peer sent what is no TLS after our goodbye")
+        })
     }
 
     /// After an error: collects the alert that tells the peer.
