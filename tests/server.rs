@@ -784,3 +784,31 @@ fn two_hundred_connect_to_a_unix_socket_with_a_backlog_of_one() {
         assert!(server.shutdown(LONG).stragglers.is_empty());
     });
 }
+
+// SRV-8. Once who waited for the end waited for ever, when the wait for the handlers was cut.
+#[test]
+fn a_shutdown_that_is_cut_is_the_end_too() {
+    everywhere(|| {
+        let server = local().start(echo).unwrap();
+        let client = connect(&server);
+        until(|| server.connections() == 1);
+        timeout(SHORT, || server.shutdown(LONG)).unwrap_err();
+        server.wait().unwrap();
+        assert_closed(client);
+    });
+}
+
+// SRV-8. Once who waited for the end waited for ever.
+#[test]
+fn a_server_is_over_when_its_runtime_is() {
+    let runtime = Builder::new().workers(1).build().unwrap();
+    let server = local().start_on(&runtime, echo).unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| server.wait());
+        drop(runtime);
+        let error = waits.join().unwrap().unwrap_err();
+        assert!(error.to_string().ends_with("has ended"), "{error}");
+    });
+    let end = server.shutdown(LONG);
+    assert_eq!((end.cancelled, end.stragglers.len()), (0, 0));
+}
