@@ -133,7 +133,7 @@ impl RunningServer {
         }
     }
 
-    /// Ends the server: accepts nothing more, serves what waits in the queues, waits for the
+    /// Ends the server: accepts nothing more, serves what waits in the queues by now, waits for the
     /// handlers for at most `patience`, and cancels those that are not over by then.
     ///
     /// Handlers that wait in [`wait_request`](super::Connection::wait_request) end at once. A
