@@ -77,11 +77,7 @@ impl Acceptor {
     }
 
     /// Accepts `most` connections; `wait` says, when nobody is there, whether to go on.
-    fn accept_while(
-        &self,
-        most: usize,
-        wait: impl Fn(&Listener) -> io::Result<bool>,
-    ) -> io::Error {
+    fn accept_while(&self, most: usize, wait: impl Fn(&Listener) -> io::Result<bool>) -> io::Error {
         let mut trouble = Trouble::none();
         let (mut accepted, mut in_a_row) = (0, 0);
         loop {
