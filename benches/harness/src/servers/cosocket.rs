@@ -2,13 +2,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use cosocket::net::{TcpListener, TcpStream};
-use cosocket::{Builder, Driver, thread};
+use cosocket::{Builder, ConnectOptions, Cosocket, Driver, thread};
 
 use super::handler::{Handler, dispatch};
-use super::redis::{Exchange, Pool, Request};
+use super::redis::{Exchange, Request};
 use super::{Service, Settings, listen};
 
 pub fn uring(settings: &Settings) -> io::Result<()> {
@@ -55,11 +55,15 @@ fn handle<H: Handler, const N: usize>(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
+/// Idle connections to Redis that are kept: as many as the cell has clients.
+const POOL_SIZE: usize = 64;
+
 fn accept_redis(listener: TcpListener, redis: SocketAddr) -> io::Result<()> {
-    let pool = Arc::new(Pool::default());
+    let options = ConnectOptions { pool_size: Some(POOL_SIZE), ..ConnectOptions::default() };
+    let options = Arc::new(options);
     for stream in listener.incoming() {
-        let (stream, pool) = (stream?, Arc::clone(&pool));
-        drop(thread::spawn(move || handle_redis(stream, redis, &pool)));
+        let (stream, options) = (stream?, Arc::clone(&options));
+        drop(thread::spawn(move || handle_redis(stream, redis, &options)));
     }
     Ok(())
 }
@@ -67,7 +71,7 @@ fn accept_redis(listener: TcpListener, redis: SocketAddr) -> io::Result<()> {
 fn handle_redis(
     mut stream: TcpStream,
     redis: SocketAddr,
-    pool: &Pool<TcpStream>,
+    options: &ConnectOptions,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut request = Request::default();
@@ -78,34 +82,22 @@ fn handle_redis(
         }
         while let Some(key) = request.take_key()? {
             let mut exchange = Exchange::new(&key);
-            fetch(&mut exchange, redis, pool)?;
+            fetch(&mut exchange, redis, options)?;
             stream.write_all(exchange.response())?;
         }
     }
 }
 
-/// Asks Redis over a pooled connection: the one place that knows how connections are kept.
-fn fetch(
-    exchange: &mut Exchange,
-    redis: SocketAddr,
-    pool: &Mutex<Vec<TcpStream>>,
-) -> io::Result<()> {
-    let pooled = pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let mut connection = match pooled {
-        Some(connection) => connection,
-        None => {
-            let connection = TcpStream::connect(redis)?;
-            connection.set_nodelay(true)?;
-            connection
-        }
-    };
-    connection.write_all(exchange.command())?;
+/// Asks Redis over a pooled connection, as a user of cosockets would.
+fn fetch(exchange: &mut Exchange, redis: SocketAddr, options: &ConnectOptions) -> io::Result<()> {
+    let socket = Cosocket::new();
+    socket.connect_with(redis, options)?;
+    socket.send(exchange.command())?;
     while !exchange.is_complete()? {
-        match connection.read(exchange.space())? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => exchange.came(count),
-        }
+        let space = exchange.space();
+        let came = socket.receive_any(space.len())?;
+        space[..came.len()].copy_from_slice(&came);
+        exchange.came(came.len());
     }
-    pool.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-    Ok(())
+    Ok(socket.set_keepalive(None, None)?)
 }
