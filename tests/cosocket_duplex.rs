@@ -599,3 +599,21 @@ fn a_socket_is_used_by_coroutines_and_threads_in_turn() {
     let other = Arc::clone(&socket);
     assert_eq!(std::thread::spawn(move || other.receive_line().unwrap()).join().unwrap(), b"three");
 }
+
+// CLS-2. Once the half that was over already kept the other from its end, and the peer waited.
+#[test]
+fn a_shutdown_of_both_ends_what_is_left() {
+    everywhere(|| {
+        let (socket, mut peer) = pair();
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(socket.receive_line().unwrap_err().kind(), ErrorKind::Closed);
+        socket.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+        assert_eq!(socket.shutdown(Shutdown::Both).unwrap_err().kind(), ErrorKind::Closed);
+
+        let (socket, _peer) = pair();
+        socket.shutdown(Shutdown::Write).unwrap();
+        socket.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(socket.receive_any(1).unwrap_err().kind(), ErrorKind::Closed);
+    });
+}

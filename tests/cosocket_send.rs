@@ -12,7 +12,8 @@ use std::time::Duration;
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::os::unix::net::UnixStream;
 use cosocket::{
-    Cosocket, ErrorKind, QueueEvent, QueuedWriter, SocketOption, Text, Watermarks, spawn, thread,
+    Builder, Cosocket, ErrorKind, QueueEvent, QueuedWriter, SocketOption, Text, Watermarks, spawn,
+    thread,
 };
 use socket_util::{everywhere, spawn_waiting};
 
@@ -446,5 +447,50 @@ fn writers_of_a_queue_learn_that_the_peer_is_gone() {
         assert_eq!(error.kind(), ErrorKind::Io);
         assert_eq!(writer.flush().unwrap_err().to_string(), error.to_string());
         assert_eq!(writer.finish().unwrap_err().kind(), ErrorKind::Io);
+    });
+}
+
+// SND-7. Once whoever waited for the queue waited for ever.
+#[test]
+fn a_queue_whose_runtime_has_ended_holds_nobody_back() {
+    let (one, _peer) = UnixStream::pair().unwrap();
+    let runtime = Builder::new().workers(1).build().unwrap();
+    let watermarks = Watermarks { high: 1, low: 0 };
+    let make = move || QueuedWriter::new(Arc::new(Cosocket::from(one)), watermarks);
+    let writer = runtime.spawn(make).join().unwrap();
+    writer.write(pattern(4 << 20)).unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| writer.write("more"));
+        drop(runtime);
+        assert_eq!(waits.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    });
+    assert_eq!(writer.write("more").unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(writer.finish().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+// SND-9. Once the writers waited for ever, for a coroutine that was no more.
+#[test]
+fn a_panic_of_who_is_told_of_the_queue_ends_it() {
+    everywhere(|| {
+        let (socket, peer) = narrow_pair();
+        let watermarks = Watermarks { high: 1 << 20, low: 0 };
+        let panics = |event| {
+            if event == QueueEvent::Drained {
+                std::panic::resume_unwind(Box::new("told"))
+            }
+        };
+        let writer = QueuedWriter::with_events(socket, watermarks, panics);
+        writer.write(pattern(2 << 20)).unwrap();
+        let reader = spawn(move || read_slowly(peer));
+        let error = loop {
+            if let Err(error) = writer.write(pattern(1 << 20)) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        assert_eq!(error.to_string(), "the coroutine that sends has ended");
+        drop(writer);
+        reader.join().unwrap();
     });
 }

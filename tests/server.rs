@@ -784,3 +784,65 @@ fn two_hundred_connect_to_a_unix_socket_with_a_backlog_of_one() {
         assert!(server.shutdown(LONG).stragglers.is_empty());
     });
 }
+
+// SRV-8. Once who waited for the end waited for ever, when the wait for the handlers was cut.
+#[test]
+fn a_shutdown_that_is_cut_is_the_end_too() {
+    everywhere(|| {
+        let server = local().start(echo).unwrap();
+        let client = connect(&server);
+        until(|| server.connections() == 1);
+        timeout(SHORT, || server.shutdown(LONG)).unwrap_err();
+        server.wait().unwrap();
+        assert_closed(client);
+    });
+}
+
+// SRV-8. Once who waited for the end waited for ever.
+#[test]
+fn a_server_is_over_when_its_runtime_is() {
+    let runtime = Builder::new().workers(1).build().unwrap();
+    let server = local().start_on(&runtime, echo).unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| server.wait());
+        drop(runtime);
+        let error = waits.join().unwrap().unwrap_err();
+        assert!(error.to_string().ends_with("has ended"), "{error}");
+    });
+    let end = server.shutdown(LONG);
+    assert_eq!((end.cancelled, end.stragglers.len()), (0, 0));
+}
+
+// SRV-8. Once, when clients came faster than they were served, a drain took all of its time, and
+// cancelled those that it served then.
+#[test]
+fn a_drain_ends_though_clients_keep_coming() {
+    everywhere(|| {
+        let server = local().max_connections(1, WhenFull::Wait).start(echo).unwrap();
+        let address = server.tcp_addr().unwrap();
+        let (served, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let client = || {
+            let (served, over) = (Arc::clone(&served), Arc::clone(&over));
+            move || {
+                while !over.load(Ordering::SeqCst) {
+                    let Ok(mut stream) = TcpStream::connect(address) else { return };
+                    let mut answer = [0; 4];
+                    if stream.write_all(b"ping").is_ok() && stream.read_exact(&mut answer).is_ok() {
+                        served.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            }
+        };
+        let clients: Vec<_> = (0..10).map(|_| thread::spawn(client())).collect();
+        until(|| served.load(Ordering::SeqCst) >= 100);
+        let before = served.load(Ordering::SeqCst);
+        let end = server.shutdown(Duration::from_secs(5));
+        let meanwhile = served.load(Ordering::SeqCst) - before;
+        over.store(true, Ordering::SeqCst);
+        assert_eq!(end.cancelled, 0);
+        // Each of them was in a queue once, or in one after the other's.
+        assert!(meanwhile <= 10 * 10, "{meanwhile}");
+        drop(server);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+}

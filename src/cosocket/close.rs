@@ -50,16 +50,25 @@ impl Cosocket {
     ///
     /// # Errors
     ///
-    /// `Closed`, with the words `already shutdown` for a half that is over; `BusyConnecting`;
-    /// `BusyReading`, `BusyWriting` for a half that another uses; the system's.
+    /// `Closed`, with the words `already shutdown` for a half that is over (of both, when both
+    /// are); `BusyConnecting`; `BusyReading`, `BusyWriting` for a half that another uses; the
+    /// system's.
     pub fn shutdown(&self, how: Shutdown) -> Result<(), Error> {
-        if how != Shutdown::Write {
-            self.state.end::<ReadHalf>(|link| link.transport.shutdown(Shutdown::Read))?;
+        let end_read =
+            || self.state.end::<ReadHalf>(|link| link.transport.shutdown(Shutdown::Read));
+        let end_write =
+            || self.state.end::<WriteHalf>(|link| link.transport.shutdown(Shutdown::Write));
+        match how {
+            Shutdown::Read => end_read(),
+            Shutdown::Write => end_write(),
+            Shutdown::Both => match end_read() {
+                Err(error) if error.kind() != ErrorKind::Closed => Err(error),
+                read => end_write().or_else(|error| match error.kind() {
+                    ErrorKind::Closed if read.is_ok() => Ok(()),
+                    _ => Err(error),
+                }),
+            },
         }
-        if how != Shutdown::Read {
-            self.state.end::<WriteHalf>(|link| link.transport.shutdown(Shutdown::Write))?;
-        }
-        Ok(())
     }
 
     /// Closes so that what was sent arrives, though the peer may be sending still: ends the write

@@ -119,7 +119,8 @@ impl QueuedWriter {
     }
 
     /// The same; `on_event` is called, by whoever is the cause, each time the queue gets full and
-    /// each time it is drained after that.
+    /// each time it is drained after that. It must not [`write`](QueuedWriter::write): that would
+    /// wait for itself. Where it panics in the coroutine that sends, that is the end of the writer.
     #[must_use]
     pub fn with_events(
         socket: Arc<Cosocket>,
@@ -137,8 +138,8 @@ impl QueuedWriter {
             progress: Condvar::new(),
             on_event: Box::new(on_event),
         });
-        let sending = Arc::clone(&shared);
-        let sender = thread::spawn(move || sending.send_all());
+        let sending = Sending(Arc::clone(&shared));
+        let sender = thread::spawn(move || sending.0.send_all());
         QueuedWriter { shared, sender: Some(sender) }
     }
 
@@ -146,7 +147,8 @@ impl QueuedWriter {
     ///
     /// # Errors
     ///
-    /// What a send before has failed with. Then nothing is queued any more.
+    /// What a send before has failed with, or `Closed` when the coroutine that sends has ended with
+    /// its runtime. Then nothing is queued any more.
     ///
     /// # Cancel
     ///
@@ -255,14 +257,22 @@ impl Shared {
         let mut queue = self.lock();
         match sent {
             Ok(bytes) => queue.bytes -= bytes,
-            Err(error) => {
-                queue.failure = Some((error.kind(), error.to_string()));
-                queue.messages.clear();
-            }
+            Err(error) => queue.fail(error.kind(), error.to_string()),
         }
         drop(queue);
         self.progress.notify_all();
         self.tell_events();
+    }
+}
+
+/// The coroutine that sends, or is to. However it ends, with its runtime too, nobody waits for it
+/// any longer.
+struct Sending(Arc<Shared>);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.lock().fail(ErrorKind::Closed, "the coroutine that sends has ended".into());
+        self.0.progress.notify_all();
     }
 }
 
@@ -285,6 +295,12 @@ impl Queue {
             Some((kind, text)) => Err(Error::with_text(*kind, text.clone())),
             None => Ok(()),
         }
+    }
+
+    /// The first failure stays.
+    fn fail(&mut self, kind: ErrorKind, text: String) {
+        self.failure.get_or_insert((kind, text));
+        self.messages.clear();
     }
 
     fn holds_back(&self) -> bool {

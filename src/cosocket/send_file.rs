@@ -52,7 +52,8 @@ impl Cosocket {
     ///
     /// As [`send`](Cosocket::send), and the file's. `InvalidInput` for a part that is not within
     /// the file: nothing is sent then. A file that gets shorter meanwhile is an error of kind
-    /// `Other`, and ends the write half, like every error after a part was sent. When a
+    /// `Other`. It ends the write half, and so does every other error of the file once the sending
+    /// has begun, such as that of one that is not open for reading. When a
     /// [`time::timeout`](crate::time::timeout) cuts it, up to a mebibyte more may have been sent than
     /// the error says.
     pub fn send_file(&self, file: &File, part: impl RangeBounds<u64>) -> Result<u64, Error> {

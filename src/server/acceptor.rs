@@ -67,24 +67,29 @@ impl Trouble {
 impl Acceptor {
     /// Until the listener is broken, or this is cancelled.
     pub(super) fn run(&self) -> io::Error {
-        self.accept_while(|listener| listener.wait(None).map(|()| true))
+        self.accept_while(usize::MAX, |listener| listener.wait(None).map(|()| true))
     }
 
-    /// Until the queue is empty.
+    /// Until nobody is left of those who wait in the queue now. While these are served others come,
+    /// and if they were served too this might never end.
     pub(super) fn run_queue(&self) {
-        let _ = self.accept_while(|_| Ok(false));
+        let _ = self.accept_while(self.listener.queue_len(), |_| Ok(false));
     }
 
-    /// Accepts; `wait` says, when nobody is there, whether to go on.
-    fn accept_while(&self, wait: impl Fn(&Listener) -> io::Result<bool>) -> io::Error {
+    /// Accepts `most` connections; `wait` says, when nobody is there, whether to go on.
+    fn accept_while(&self, most: usize, wait: impl Fn(&Listener) -> io::Result<bool>) -> io::Error {
         let mut trouble = Trouble::none();
-        let mut in_a_row = 0;
+        let (mut accepted, mut in_a_row) = (0, 0);
         loop {
+            if accepted == most {
+                return io::ErrorKind::WouldBlock.into();
+            }
             let permit = self.service.permit();
             let error = match self.listener.accept() {
                 Ok((stream, peer)) => {
                     self.end_shortage();
                     trouble = Trouble::none();
+                    accepted += 1;
                     self.service.admit(stream, peer, &self.address, permit);
                     in_a_row += 1;
                     if in_a_row >= self.service.accept_batch {

@@ -11,7 +11,7 @@ use super::event::{Event, Observer};
 use super::listener::{Binding, Bound, Listener, Place};
 use super::registry::Registry;
 use super::reserve::Reserve;
-use super::running::{End, RunningServer, accept};
+use super::running::{Accepting, End, RunningServer};
 use super::service::{Drain, Handler, Limit, Service};
 use super::{AccessList, Peers, ProxyProtocol};
 use crate::net::{TcpBuilder, TcpListener, ToSocketAddrs};
@@ -304,8 +304,8 @@ fn spawn_acceptors(
                 shortage: Arc::clone(&shortage),
             });
             let options = Options { place: shared::Place::Worker(worker), ..Options::new() };
-            let (its, end) = (Arc::clone(&acceptor), Arc::clone(&end));
-            let handle = thread::spawn_on(shared, options, move || accept(&its, &end));
+            let accepting = Accepting { acceptor: Arc::clone(&acceptor), end: Arc::clone(&end) };
+            let handle = thread::spawn_on(shared, options, move || accepting.run());
             acceptors.push((acceptor, handle));
         }
     }

@@ -1,7 +1,9 @@
 //! The sockets that a server listens on.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +15,9 @@ use crate::io_handle::AsIoHandle;
 use crate::net::{TcpBuilder, TcpListener};
 use crate::os::unix::net::UnixListener;
 use crate::{Address, Stream};
+
+/// What `net.core.somaxconn` is where nobody has set it, in connections.
+const LONGEST_QUEUE: usize = 4096;
 
 /// Where to listen, before it is tried.
 #[derive(Debug)]
@@ -123,6 +128,15 @@ impl Listener {
         }
     }
 
+    /// How many wait in the queue now. The queue of a Unix socket cannot be asked: then it is how
+    /// many fit into one.
+    pub(super) fn queue_len(&self) -> usize {
+        match self {
+            Listener::Tcp(listener) => tcp_queue_len(listener).unwrap_or(LONGEST_QUEUE),
+            Listener::Unix(_) => LONGEST_QUEUE,
+        }
+    }
+
     /// Waits until somebody may be there.
     pub(super) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let io = match self {
@@ -140,4 +154,19 @@ impl Listener {
         };
         accepted.map(drop)
     }
+}
+
+/// Of a listener `tcpi_unacked` is how many connections wait to be accepted.
+#[allow(unsafe_code)]
+fn tcp_queue_len(listener: &TcpListener) -> Option<usize> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: `info` has room for `len` bytes, for the call.
+    let result = unsafe {
+        let (fd, info) = (listener.as_raw_fd(), info.as_mut_ptr().cast());
+        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info, &raw mut len)
+    };
+    // SAFETY: integers, of which the kernel has filled those that it knows; the rest are zero.
+    let info = unsafe { info.assume_init() };
+    (result == 0).then_some(info.tcpi_unacked as usize)
 }

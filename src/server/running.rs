@@ -123,7 +123,7 @@ impl RunningServer {
     ///
     /// # Errors
     ///
-    /// Why accepting has failed, and where.
+    /// Why accepting has failed, and where; or that it has ended with the server's runtime.
     pub fn wait(&self) -> io::Result<()> {
         let is_over = || self.end.lock().is_over;
         self.end.queue.wait_until(is_over, Reason::SHUTDOWN, None);
@@ -133,7 +133,7 @@ impl RunningServer {
         }
     }
 
-    /// Ends the server: accepts nothing more, serves what waits in the queues, waits for the
+    /// Ends the server: accepts nothing more, serves what waits in the queues by now, waits for the
     /// handlers for at most `patience`, and cancels those that are not over by then.
     ///
     /// Handlers that wait in [`wait_request`](super::Connection::wait_request) end at once. A
@@ -158,7 +158,7 @@ impl RunningServer {
     pub fn shutdown(&self, patience: Duration) -> Drained {
         let deadline = clock::after(patience);
         let registry = &self.service.registry;
-        let cancel_if_cut = CancelIfCut(&self.service);
+        let cancel_if_cut = CancelIfCut(self);
         self.service.drain.begin();
         let (acceptors, paths) = self.stop_accepting();
         // However it goes: what cannot be served in time is reset.
@@ -190,31 +190,50 @@ impl RunningServer {
     }
 }
 
-/// The body of an acceptor's coroutine.
-pub(super) fn accept(acceptor: &Acceptor, end: &End) {
-    match unwind::catch(|| acceptor.run()) {
-        Ok(error) => {
-            let listener = &*acceptor.address;
-            acceptor.service.observer.tell(&Event::Broken { listener, error: &error });
-            let message = format!("the listener at {listener} is broken: {error}");
-            end.come(Some((error.kind(), message)));
-        }
-        Err(payload) => {
-            if !unwind::is_quiet(&*payload) {
-                let message = format!("the acceptor at {} has panicked", acceptor.address);
-                end.come(Some((io::ErrorKind::Other, message)));
+/// What an acceptor's coroutine does. Should that end before the server does, with its runtime for
+/// instance, then the server is over as well.
+pub(super) struct Accepting {
+    pub(super) acceptor: Arc<Acceptor>,
+    pub(super) end: Arc<End>,
+}
+
+impl Accepting {
+    pub(super) fn run(self) {
+        let Accepting { acceptor, end } = &self;
+        match unwind::catch(|| acceptor.run()) {
+            Ok(error) => {
+                let listener = &*acceptor.address;
+                acceptor.service.observer.tell(&Event::Broken { listener, error: &error });
+                let message = format!("the listener at {listener} is broken: {error}");
+                end.come(Some((error.kind(), message)));
             }
-            unwind::unwind(payload);
+            Err(payload) => {
+                if !unwind::is_quiet(&*payload) {
+                    let message = format!("the acceptor at {} has panicked", acceptor.address);
+                    end.come(Some((io::ErrorKind::Other, message)));
+                }
+                unwind::unwind(payload);
+            }
         }
     }
 }
 
-/// Cancels the handlers, should the wait for them be cut.
-struct CancelIfCut<'a>(&'a Service);
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        if !self.acceptor.service.drain.has_begun() {
+            let message = format!("the acceptor at {} has ended", self.acceptor.address);
+            self.end.come(Some((io::ErrorKind::Other, message)));
+        }
+    }
+}
+
+/// Cancels the handlers, should the wait for them be cut: that is the end, too.
+struct CancelIfCut<'a>(&'a RunningServer);
 
 impl Drop for CancelIfCut<'_> {
     fn drop(&mut self) {
-        self.0.registry.cancel_all();
+        self.0.service.registry.cancel_all();
+        self.0.end.come(None);
     }
 }
 

@@ -144,10 +144,11 @@ impl Cosocket {
     /// as it has connections. Parking in a full pool closes the connection that has been idle for
     /// longest.
     ///
-    /// A connection that came through a pool returns to it, and its place with it. Any other goes
-    /// to the pool of its address, or of the name that it was connected with, in the runtime of the
-    /// calling coroutine (on a plain thread: the global one). When the runtime ends, or has ended,
-    /// the connection is closed instead, and that is no error.
+    /// A connection that came through a pool returns to it, and its place with it. Any other, and
+    /// one whose pool has ended with its runtime, goes to the pool of its address, or of the name
+    /// that it was connected with, in the runtime of the calling coroutine (on a plain thread: the
+    /// global one). When that runtime is ending the connection is closed instead, and that is no
+    /// error.
     ///
     /// While it is parked it is watched. Once its peer closes it, or sends anything, it is closed.
     ///
