@@ -15,12 +15,10 @@ use socket_util::{closed_port, everywhere, spawn_waiting, until};
 
 /// A place in a pool of `size`, whatever it is connected to.
 fn limits(name: &str, size: usize, backlog: usize) -> ConnectOptions {
-    ConnectOptions {
-        pool: Some(name.into()),
-        pool_size: Some(size),
-        backlog: Some(backlog),
-        ..ConnectOptions::default()
-    }
+    let (pool, pool_size, backlog) = (Some(name.into()), Some(size), Some(backlog));
+    // With the feature `tls` there is one field more.
+    #[allow(clippy::needless_update)]
+    ConnectOptions { pool, pool_size, backlog, ..ConnectOptions::default() }
 }
 
 /// A listener, and a name for a pool that no other test has.
