@@ -208,6 +208,7 @@ fn options_are_set_and_asked_for_by_name() {
             SocketOption::ReuseAddress(true),
             SocketOption::Linger(Some(seconds(2))),
             SocketOption::UserTimeout(Some(seconds(9))),
+            SocketOption::NotSentLowWater(16_384),
         ] {
             socket.set_option(option).unwrap();
         }
@@ -220,6 +221,7 @@ fn options_are_set_and_asked_for_by_name() {
             ("reuseaddr", SocketOption::ReuseAddress(true)),
             ("linger", SocketOption::Linger(Some(seconds(2)))),
             ("tcp-user-timeout", SocketOption::UserTimeout(Some(seconds(9)))),
+            ("tcp-notsent-lowat", SocketOption::NotSentLowWater(16_384)),
         ] {
             assert_eq!(socket.option(name.parse().unwrap()).unwrap(), expected, "{name}");
         }

@@ -36,6 +36,9 @@ pub enum SocketOption {
     /// `tcp-user-timeout`: for how long sent bytes may stay unacknowledged (`TCP_USER_TIMEOUT`);
     /// `None` is up to the kernel.
     UserTimeout(Option<Duration>),
+    /// `tcp-notsent-lowat`: a send waits while so many bytes, or more, are not on their way yet
+    /// (`TCP_NOTSENT_LOWAT`). What nginx's `send_lowat` is for, which does nothing on Linux.
+    NotSentLowWater(u32),
 }
 
 /// The name of an option, to ask for its value. Can be parsed from the names in [`SocketOption`].
@@ -53,6 +56,7 @@ pub enum OptionName {
     ReceiveBuffer,
     Linger,
     UserTimeout,
+    NotSentLowWater,
 }
 
 impl FromStr for OptionName {
@@ -73,6 +77,7 @@ impl FromStr for OptionName {
             "rcvbuf" => OptionName::ReceiveBuffer,
             "linger" => OptionName::Linger,
             "tcp-user-timeout" => OptionName::UserTimeout,
+            "tcp-notsent-lowat" => OptionName::NotSentLowWater,
             _ => {
                 let text = format!("unsupported option {name}");
                 return Err(Error::with_text(ErrorKind::InvalidInput, text));
@@ -137,6 +142,7 @@ impl SocketOption {
             SocketOption::ReceiveBuffer(bytes) => socket.set_recv_buffer_size(bytes),
             SocketOption::Linger(linger) => socket.set_linger(linger),
             SocketOption::UserTimeout(timeout) => socket.set_tcp_user_timeout(timeout),
+            SocketOption::NotSentLowWater(bytes) => socket.set_tcp_notsent_lowat(bytes),
         }
     }
 }
@@ -158,6 +164,9 @@ impl OptionName {
             OptionName::ReceiveBuffer => SocketOption::ReceiveBuffer(socket.recv_buffer_size()?),
             OptionName::Linger => SocketOption::Linger(socket.linger()?),
             OptionName::UserTimeout => SocketOption::UserTimeout(socket.tcp_user_timeout()?),
+            OptionName::NotSentLowWater => {
+                SocketOption::NotSentLowWater(socket.tcp_notsent_lowat()?)
+            }
         })
     }
 }
