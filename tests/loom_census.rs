@@ -5,6 +5,7 @@
 #![cfg(loom)]
 
 #[path = "../src/atomics.rs"]
+#[allow(unused_imports)]
 mod atomics;
 #[path = "../src/census.rs"]
 #[allow(dead_code)]
