@@ -98,7 +98,7 @@ impl State {
 
     /// Takes the connection out for a handshake, or whatever else needs both halves: until it is
     /// given back, the socket is connecting.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the pool, and TLS"))]
+    #[cfg(any(test, feature = "tls"))]
     pub(super) fn claim_whole(&self) -> Result<(Connecting<'_>, Connection), Error> {
         let caller = Caller::current()?;
         let mut phase = self.lock();
@@ -112,7 +112,6 @@ impl State {
 
     /// Takes the connection out, for good. In this order: closed, connecting, reading, writing;
     /// then `check`, which may look at the connection and leave it where it is.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the pool, and TLS"))]
     pub(super) fn take_whole(
         &self,
         check: impl FnOnce(&Receiver, &Details) -> Result<(), Error>,
@@ -240,7 +239,6 @@ impl Phase {
         }
     }
 
-    #[cfg_attr(not(test), allow(dead_code, reason = "the pool, and TLS"))]
     fn into_connection(self) -> Connection {
         let Phase::Open(Open { link, read: Slot::Free(half), write, details, .. }) = self else {
             unreachable!("it was whole");
@@ -260,7 +258,6 @@ impl Open {
     }
 
     /// Both halves are alive, and at rest.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the pool, and TLS"))]
     fn check_whole(&self) -> Result<(), Error> {
         match (&self.read, &self.write) {
             (Slot::Dead, _) | (_, Slot::Dead) => Err(ErrorKind::Closed.into()),
