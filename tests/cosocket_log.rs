@@ -68,6 +68,23 @@ fn fail_in_every_way(socket: &Cosocket, check: impl Fn(&str, &str)) {
     // The end of the stream is none of these.
 }
 
+/// Section 2, item 46: one that was ended in the middle of a send is not said to have timed out, not
+/// then and not when its timeout has passed.
+fn a_sender_that_is_cancelled_says_nothing() {
+    cosocket::run(|| {
+        let (socket, _peer) = Cosocket::pair().unwrap();
+        let timeout = Duration::from_millis(50);
+        socket.set_timeouts(Duration::ZERO, timeout, Duration::ZERO).unwrap();
+        socket.set_option(SocketOption::SendBuffer(8 << 10)).unwrap();
+        socket.set_log_errors(true);
+        let sender = socket_util::spawn_waiting(move || socket.send(vec![7_u8; 50 << 20]));
+        sender.cancel();
+        assert!(sender.join().unwrap_err().is::<cosocket::Cancelled>());
+        cosocket::thread::sleep(timeout * 2);
+        assert!(LINES.lock().unwrap().is_empty());
+    });
+}
+
 // LOG-1, TMO-8, section 2 items 5, 43, 118
 #[test]
 fn errors_are_logged_when_that_is_asked_for() {
@@ -83,4 +100,5 @@ fn errors_are_logged_when_that_is_asked_for() {
             assert!(at.starts_with(upstream), "{at}");
         });
     });
+    a_sender_that_is_cancelled_says_nothing();
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::os::unix::net::UnixStream;
 use cosocket::{
-    Builder, Cosocket, ErrorKind, Number, QueueEvent, QueuedWriter, SocketOption, Text, Watermarks,
-    spawn, thread,
+    Builder, Cancelled, Cosocket, ErrorKind, Number, QueueEvent, QueuedWriter, SocketOption, Text,
+    Watermarks, spawn, thread,
 };
 use socket_util::{everywhere, spawn_waiting};
 
@@ -406,6 +406,110 @@ fn a_send_that_is_cancelled_by_another_says_how_far_it_came() {
         first.extend(reader.join().unwrap());
         assert!(first == pattern(4 << 20));
     });
+}
+
+/// Somebody leaves while a coroutine is blocked in a send: the connections are over, and nothing
+/// is left that the send timeouts could call. `leave` runs the sends, one a coroutine, and returns
+/// once they are over.
+#[track_caller]
+fn assert_sends_end_with_their_owner(
+    leave: impl Fn(&[Arc<Cosocket>], &(dyn Fn(usize) + Sync)) + Sync,
+) {
+    const COUNT: usize = 20;
+    let runtime = Builder::new().workers(1).build().unwrap();
+    let ended = runtime.run(|| {
+        let (sockets, mut peers): (Vec<_>, Vec<_>) = (0..COUNT).map(|_| narrow_pair()).unzip();
+        for (number, socket) in sockets.iter().enumerate() {
+            let timeout = MILLISECOND * (100 + number as u32);
+            socket.set_timeouts(Duration::ZERO, timeout, Duration::ZERO).unwrap();
+        }
+        let data = vec![7_u8; 4 << 20];
+        leave(&sockets, &|number| {
+            let sent = sockets[number].send(&data);
+            unreachable!("nobody reads so much: {sent:?}");
+        });
+        for (socket, peer) in sockets.iter().zip(&mut peers) {
+            assert_eq!(socket.send("x").unwrap_err().kind(), ErrorKind::Closed);
+            assert_eq!(socket.receive_any(1).unwrap_err().kind(), ErrorKind::Closed);
+            // What was on its way arrives, and then the end.
+            let mut received = Vec::new();
+            peer.read_to_end(&mut received).unwrap();
+            assert!(!received.is_empty() && received.iter().all(|byte| *byte == 7));
+        }
+        // In the places of those who sent.
+        let waits: Vec<_> = (0..COUNT)
+            .map(|_| {
+                spawn(|| {
+                    let (socket, _other) = Cosocket::pair().unwrap();
+                    let start = std::time::Instant::now();
+                    let timeout = MILLISECOND * 300;
+                    let silence = socket.with_read_timeout(timeout, || socket.receive_any(1));
+                    assert_eq!(silence.unwrap_err().kind(), ErrorKind::Timeout);
+                    assert!(start.elapsed() >= timeout);
+                })
+            })
+            .collect();
+        thread::sleep(MILLISECOND * 20);
+        let turns = runtime.metrics().turns;
+        thread::sleep(MILLISECOND * 200);
+        let turns = runtime.metrics().turns - turns;
+        waits.into_iter().for_each(|wait| wait.join().unwrap());
+        turns
+    });
+    // One is ours, and stacks are seen to now and then.
+    assert!(ended < COUNT as u64 / 2, "{ended} turns, of a worker that has nothing to do");
+}
+
+// DUP-6, TMO-4, section 2 item 46: one of those who share a scope leaves
+#[test]
+fn sends_end_with_the_scope_that_they_belong_to() {
+    // The body, while the others send.
+    assert_sends_end_with_their_owner(|sockets, send| {
+        let left = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            thread::scope(|scope| {
+                (0..sockets.len()).for_each(|number| drop(scope.spawn(move || send(number))));
+                // All have begun, and wait.
+                socket_util::until(|| sockets.iter().all(|socket| is_sending(socket)));
+                std::panic::resume_unwind(Box::new("leaves"));
+            })
+        }));
+        assert_eq!(left.unwrap_err().downcast_ref(), Some(&"leaves"));
+    });
+    // Another, while the body sends.
+    assert_sends_end_with_their_owner(|sockets, send| {
+        let left = thread::try_scope(|scope| {
+            for number in 1..sockets.len() {
+                scope.spawn(move || Ok(send(number)));
+            }
+            scope.spawn(|| {
+                socket_util::until(|| sockets.iter().all(|socket| is_sending(socket)));
+                Err::<(), _>("leaves")
+            });
+            send(0);
+            Ok(())
+        });
+        assert_eq!(left, Err("leaves"));
+    });
+}
+
+// DUP-6, section 2 item 46: whoever waits for an hour to send does not hold a runtime up
+#[test]
+fn sends_end_with_their_runtime() {
+    let runtime = Builder::new().build().unwrap();
+    let (socket, mut peer) = narrow_pair();
+    socket.set_timeout(Duration::from_secs(3600)).unwrap();
+    let theirs = Arc::clone(&socket);
+    let sender = runtime.spawn(move || theirs.send(vec![7_u8; 4 << 20]));
+    util::wait_until(|| is_sending(&socket));
+    drop(runtime);
+    assert!(sender.join().unwrap_err().is::<Cancelled>());
+    assert_eq!(socket.send("x").unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(socket.receive_any(1).unwrap_err().kind(), ErrorKind::Closed);
+    assert!(!read_slowly(&mut peer).is_empty());
+}
+
+fn is_sending(socket: &Cosocket) -> bool {
+    matches!(socket.try_send(b"").map_err(|error| error.kind()), Err(ErrorKind::BusyWriting))
 }
 
 // SND-7, SND-9

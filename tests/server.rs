@@ -24,7 +24,7 @@ use cosocket::server::{
 };
 use cosocket::sync::{Semaphore, mpsc};
 use cosocket::time::timeout;
-use cosocket::{Address, Builder, Stream, shield, thread};
+use cosocket::{Address, Builder, Cosocket, ErrorKind, Stream, shield, thread};
 use socket_util::{everywhere, turn, until};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -59,13 +59,17 @@ fn assert_closed(mut stream: impl Read) {
     }
 }
 
+fn is_sending(socket: &Cosocket) -> bool {
+    matches!(socket.try_send(b"").map_err(|error| error.kind()), Err(ErrorKind::BusyWriting))
+}
+
 fn path(name: &str) -> PathBuf {
     let name = format!("cosocket-server-{}-{name}", std::process::id());
     std::env::temp_dir().join(name)
 }
 
 /// What a server has told, as words.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Told(Arc<Mutex<Vec<String>>>);
 
 impl Told {
@@ -562,6 +566,47 @@ fn what_is_not_over_by_the_deadline_is_cancelled() {
         assert_eq!((end.cancelled, end.stragglers.len()), (3, 0));
         assert_eq!(drops.count(), 3);
         clients.iter().for_each(assert_closed);
+    });
+}
+
+/// SRV-8; section 2, item 46: a handler leaves, or is made to, while it is blocked in a send.
+#[test]
+fn a_send_that_nobody_takes_ends_with_its_handler() {
+    const MUCH: usize = 50 << 20;
+    everywhere(|| {
+        let told = Told::default();
+        let server = told.by(local()).start(move |connection| {
+            let socket = connection.into_cosocket();
+            socket.set_timeout(LONG)?;
+            if socket.receive_line()? == b"leave" {
+                return thread::try_scope(|scope| {
+                    scope.spawn(|| {
+                        until(|| is_sending(&socket));
+                        Err::<(), _>(io::Error::other("quitting request now"))
+                    });
+                    socket.send(vec![7_u8; MUCH])?;
+                    unreachable!("nobody reads so much");
+                });
+            }
+            socket.send(vec![7_u8; MUCH])?;
+            unreachable!("nobody reads so much");
+        });
+        let server = server.unwrap();
+        for (line, cancelled) in [(&b"leave\n"[..], 0), (b"stay\n", 1)] {
+            let mut client = connect(&server);
+            client.write_all(line).unwrap();
+            let mut received = vec![0; 1000];
+            client.read_exact(&mut received).unwrap();
+            if cancelled > 0 {
+                let end = server.shutdown(SHORT);
+                assert_eq!((end.cancelled, end.stragglers.len()), (cancelled, 0));
+            }
+            until(|| server.connections() == 0);
+            client.read_to_end(&mut received).unwrap();
+            assert!(received.len() < MUCH && received.iter().all(|byte| *byte == 7));
+        }
+        assert_eq!(told.count("quitting request now"), 1);
+        assert_eq!(told.0.lock().unwrap().len(), 1, "{told:?}");
     });
 }
 

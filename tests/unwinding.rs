@@ -1,5 +1,6 @@
 //! Destructors that run in mid-unwind: what they may do, and that it disturbs nobody.
 
+mod socket_util;
 mod support;
 
 use std::cell::{Cell, RefCell};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cosocket::{LocalJoinHandle, run, spawn_local, thread};
+use socket_util::full_listener;
 use support::{
     Drops, OnDrop, assert_cancelled, connection, fill, message, on_workers, panic_quietly,
     suspended, until,
@@ -96,6 +98,10 @@ fn connect_and_accept_do_not_wait() {
     run(|| {
         let listener = cosocket::net::TcpListener::bind("127.0.0.1:0").unwrap();
         assert_unwinding(in_mid_unwind(move || listener.accept()));
+        // To several addresses, too: there the attempts race. Nobody answers at these.
+        let (_full, address, _clients) = full_listener();
+        let connect = move || cosocket::net::TcpBuilder::new().connect_any(&[address; 2][..]);
+        assert_unwinding(in_mid_unwind(connect).map(drop));
     });
 }
 

@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::error::ErrorKind;
 use super::exchange::failure;
 use crate::wait::{Reason, WaitQueue};
+use crate::worker::Worker;
+use crate::{current, io_handle};
 
 pub(crate) struct Flights<K, T> {
     flights: Mutex<HashMap<K, Entry<T>>>,
@@ -74,6 +76,10 @@ impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
                     passage.land();
                     drop(lead);
                     return Ok(value);
+                }
+                // As any wait for the network.
+                Role::Follower if current::worker().is_some_and(Worker::is_unwinding) => {
+                    return Err(failure(io_handle::unwinding()));
                 }
                 Role::Follower => {
                     if !is_counted {

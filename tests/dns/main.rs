@@ -6,6 +6,8 @@
 mod peers;
 #[path = "../socket_util/mod.rs"]
 mod socket_util;
+#[path = "../support/mod.rs"]
+mod support;
 #[allow(unsafe_code)]
 #[path = "../util/mod.rs"]
 mod util;
