@@ -97,6 +97,21 @@ fn thousands_of_odd_slices_arrive_in_order() {
     });
 }
 
+// SND-3, section 2 item 31: whatever prints can be sent as it prints
+#[test]
+fn values_that_are_no_strings_are_sent_as_text() {
+    everywhere(|| {
+        let (socket, mut peer) = pair();
+        socket.send((Text(true), Text(false), "nil")).unwrap();
+        assert_eq!(socket.send([Text(22), Text(-1)]).unwrap(), 4);
+        assert_eq!(socket.send((Number(3.5), Number(1e15), None::<&str>)).unwrap(), 8);
+        socket.close().unwrap();
+        let mut text = String::new();
+        peer.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "truefalsenil22-13.51e+15");
+    });
+}
+
 // SND-4, TMO-6, section 2 items 43, 44
 #[test]
 fn a_send_that_times_out_ends_the_write_half_only() {

@@ -330,7 +330,8 @@ fn a_semaphore_serves_in_the_order_of_arrival() {
     });
 }
 
-/// SEM-2, SEM-4: what OpenResty's `count` says.
+/// SEM-1, SEM-2, SEM-4: what OpenResty's `count` says. Less than nothing to begin with does not
+/// compile.
 #[test]
 fn the_count_of_a_semaphore_goes_below_zero_by_its_waiters() {
     on_workers(1, || {
