@@ -12,8 +12,8 @@ use std::time::Duration;
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::os::unix::net::UnixStream;
 use cosocket::{
-    Builder, Cosocket, ErrorKind, QueueEvent, QueuedWriter, SocketOption, Text, Watermarks, spawn,
-    thread,
+    Builder, Cosocket, ErrorKind, Number, QueueEvent, QueuedWriter, SocketOption, Text, Watermarks,
+    spawn, thread,
 };
 use socket_util::{everywhere, spawn_waiting};
 
