@@ -65,7 +65,7 @@ fn a_new_socket_has_no_descriptor_and_is_closed() {
     });
 }
 
-/// UDP-1: a second peer is another socket; what is wrong with an address is told.
+/// UDP-1, section 2 item 137: a second peer is another socket; what is wrong with an address is told.
 #[test]
 fn a_peer_can_be_changed_and_must_make_sense() {
     everywhere(|| {
@@ -120,7 +120,7 @@ fn a_peer_may_be_named() {
     });
 }
 
-/// UDP-2: one call is one datagram; fragments are joined; nothing is a datagram too.
+/// UDP-2, section 2 item 140: one call is one datagram; fragments are joined; nothing is a datagram too.
 #[test]
 fn a_send_is_a_datagram() {
     everywhere(|| {

@@ -14,8 +14,8 @@ use cosocket::net::{TcpListener, TcpStream};
 use cosocket::sync::{AcquireTimeoutError, Semaphore, WaitGroup, mpmc};
 use cosocket::thread::{self, JoinHandle};
 use cosocket::time::timeout;
-use cosocket::{Cancelled, spawn_local};
-use socket_util::{everywhere, turn, until};
+use cosocket::{Cancelled, Cosocket, ErrorKind, UdpCosocket, spawn_local};
+use socket_util::{everywhere, full_listener, turn, until};
 use support::on_workers;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -111,6 +111,52 @@ fn the_body_of_a_scope_decides_for_its_children() {
         });
         assert_eq!(result, Err("the body"));
         assert_eq!(std::io::Read::read(&mut &client, &mut [0]).unwrap(), 0);
+    });
+}
+
+/// THR-3; 094:5-11: whatever the others wait in when one ends it all; `tests/dns/cosocket.rs` has a
+/// look-up.
+#[test]
+fn the_end_of_a_scope_ends_every_wait_in_it() {
+    cosocket::run(|| {
+        let (_full, black_hole, _clients) = full_listener();
+        let (socket, _peer) = Cosocket::pair().unwrap();
+        let datagrams = UdpCosocket::new();
+        datagrams.bind("127.0.0.1", 0).unwrap();
+        datagrams.set_timeout(Duration::MAX).unwrap();
+        let connecting = Cosocket::new();
+        for socket in [&socket, &connecting] {
+            socket.set_timeout(Duration::MAX).unwrap();
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let waits: [&(dyn Fn() + Sync); 7] = [
+            &|| drop(connecting.connect(black_hole)),
+            &|| drop(socket.receive_until("--").unwrap().chunk(4)),
+            &|| drop(socket.send(vec![0; 8 << 20])),
+            &|| drop(datagrams.receive_from(9)),
+            &|| drop(listener.accept()),
+            &|| thread::sleep(LONG),
+            &thread::park,
+        ];
+        let drops = support::Drops::default();
+        let result: Result<(), &str> = thread::try_scope(|scope| {
+            let begun = WaitGroup::new();
+            for wait in waits {
+                let (begun, counted) = (begun.clone(), drops.clone());
+                scope.spawn(move || {
+                    let _counted = counted.counted();
+                    drop(begun);
+                    wait();
+                    unreachable!("it was ended");
+                });
+            }
+            begun.wait();
+            turn();
+            Err("exit")
+        });
+        assert_eq!(result, Err("exit"));
+        assert_eq!(drops.count(), waits.len());
+        assert_eq!(socket.receive_any(1).unwrap_err().kind(), ErrorKind::Closed);
     });
 }
 
