@@ -143,7 +143,7 @@ fn the_end_of_a_scope_ends_every_wait_in_it() {
             let begun = WaitGroup::new();
             for wait in waits {
                 let (begun, counted) = (begun.clone(), drops.clone());
-                scope.spawn(move || {
+                scope.spawn(move || -> Result<(), &str> {
                     let _counted = counted.counted();
                     drop(begun);
                     wait();
