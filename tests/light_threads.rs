@@ -42,7 +42,7 @@ fn spawn_as_openresty<T: 'static>(f: impl FnOnce() -> T + 'static) -> cosocket::
     handle
 }
 
-/// THR-1; 093:1-4
+/// THR-1; section 2, item 163, and 093:1-4.
 #[test]
 fn a_child_runs_up_to_its_first_wait_before_its_parent_goes_on() {
     on_workers(1, || {
@@ -61,7 +61,7 @@ fn a_child_runs_up_to_its_first_wait_before_its_parent_goes_on() {
     });
 }
 
-/// THR-1, THR-2; 093:17
+/// THR-1, THR-2; section 2, item 164 (093:17).
 #[test]
 fn two_children_and_their_parent_take_turns() {
     on_workers(1, || {
@@ -114,7 +114,7 @@ fn the_body_of_a_scope_decides_for_its_children() {
     });
 }
 
-/// THR-3; 094:5-11: whatever the others wait in when one ends it all; `tests/dns/cosocket.rs` has a
+/// THR-3; section 2, item 170 (094:5-11): whatever the others wait in when one ends it all; `tests/dns/cosocket.rs` has a
 /// look-up.
 #[test]
 fn the_end_of_a_scope_ends_every_wait_in_it() {
@@ -167,7 +167,7 @@ fn sleeper(delay: Duration, value: i32) -> JoinHandle<i32> {
     })
 }
 
-/// THR-4; 098:13
+/// THR-4; section 2, item 167 (098:13).
 #[test]
 fn the_first_to_end_is_waited_for_and_the_others_go_on() {
     everywhere(|| {
@@ -185,7 +185,7 @@ fn the_first_to_end_is_waited_for_and_the_others_go_on() {
     });
 }
 
-/// THR-4, THR-6; 098:3,11: those that are over come in the order of the arguments.
+/// THR-4, THR-6; section 2, items 166 and 167 (098:3,11): those that are over come in the order of the arguments.
 #[test]
 fn those_that_are_over_keep_their_results_until_asked() {
     everywhere(|| {
@@ -247,7 +247,7 @@ fn waiting_for_none_of_none_is_a_mistake() {
     thread::wait_any::<JoinHandle<()>>(&mut []);
 }
 
-/// THR-5; 127:1-4: whatever it waits in, its destructors run, once, and its socket closes.
+/// THR-5; section 2, item 169 (127:1-4,8): whatever it waits in, its destructors run, once, and its socket closes.
 #[test]
 fn a_killed_thread_is_unwound_out_of_any_wait() {
     cosocket::run(|| {

@@ -23,7 +23,7 @@ fn of(capacity: usize) -> Dictionary {
     Dictionary::new(capacity)
 }
 
-/// SHD-1, LRU-2; 043:9,10: reading an entry protects it.
+/// SHD-1, LRU-2; section 2, item 175 (043:9,10): reading an entry protects it.
 #[test]
 fn the_least_recently_used_entry_goes_first() {
     let dictionary = of(2);
