@@ -120,7 +120,7 @@
 //! ```
 //!
 //! A connection with two owners, or whose owner changes under one who still writes to it or reads
-//! from it; OpenResty's `duplicate call`, `pending data to write` and `pending request body reading`:
+//! from it; OpenResty's `duplicate call`, `pending data to write`, `pending request body reading`:
 //!
 //! ```compile_fail,E0382
 //! fn serve(connection: cosocket::server::Connection) {

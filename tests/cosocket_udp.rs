@@ -65,7 +65,8 @@ fn a_new_socket_has_no_descriptor_and_is_closed() {
     });
 }
 
-/// UDP-1, section 2 item 137: a second peer is another socket; what is wrong with an address is told.
+/// UDP-1, section 2 item 137: a second peer is another socket; what is wrong with an address is
+/// told.
 #[test]
 fn a_peer_can_be_changed_and_must_make_sense() {
     everywhere(|| {
@@ -120,7 +121,8 @@ fn a_peer_may_be_named() {
     });
 }
 
-/// UDP-2, section 2 item 140: one call is one datagram; fragments are joined; nothing is a datagram too.
+/// UDP-2, section 2 item 140: one call is one datagram; fragments are joined; nothing is a datagram
+/// too.
 #[test]
 fn a_send_is_a_datagram() {
     everywhere(|| {
@@ -166,8 +168,8 @@ fn a_datagram_that_is_cut_says_so() {
     });
 }
 
-/// UDP-3, section 2 item 134: what was asked for is kept and no more than 65 536 bytes, which only a
-/// datagram of a Unix socket can be longer than.
+/// UDP-3, section 2 item 134: what was asked for is kept and no more than 65 536 bytes, which only
+/// a datagram of a Unix socket can be longer than.
 #[test]
 fn of_a_long_datagram_as_much_is_kept_as_was_asked_for() {
     everywhere(|| {

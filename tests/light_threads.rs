@@ -114,8 +114,8 @@ fn the_body_of_a_scope_decides_for_its_children() {
     });
 }
 
-/// THR-3; section 2, item 170 (094:5-11): whatever the others wait in when one ends it all; `tests/dns/cosocket.rs` has a
-/// look-up.
+/// THR-3; section 2, item 170 (094:5-11): whatever the others wait in when one ends it all;
+/// `tests/dns/cosocket.rs` has a look-up.
 #[test]
 fn the_end_of_a_scope_ends_every_wait_in_it() {
     cosocket::run(|| {
@@ -185,7 +185,8 @@ fn the_first_to_end_is_waited_for_and_the_others_go_on() {
     });
 }
 
-/// THR-4, THR-6; section 2, items 166 and 167 (098:3,11): those that are over come in the order of the arguments.
+/// THR-4, THR-6; section 2, items 166 and 167 (098:3,11): those that are over come in the order of
+/// the arguments.
 #[test]
 fn those_that_are_over_keep_their_results_until_asked() {
     everywhere(|| {
@@ -247,7 +248,8 @@ fn waiting_for_none_of_none_is_a_mistake() {
     thread::wait_any::<JoinHandle<()>>(&mut []);
 }
 
-/// THR-5; section 2, item 169 (127:1-4,8): whatever it waits in, its destructors run, once, and its socket closes.
+/// THR-5; section 2, item 169 (127:1-4,8): whatever it waits in, its destructors run, once, and its
+/// socket closes.
 #[test]
 fn a_killed_thread_is_unwound_out_of_any_wait() {
     cosocket::run(|| {

@@ -285,8 +285,8 @@ fn a_raw_socket_begins_with_what_another_reader_had_read_ahead() {
     });
 }
 
-/// 128: while another reads the body the socket is busy. (That it is used in two ways at once by one,
-/// or has output that was not flushed, does not compile: see `src/misuse.rs`.)
+/// 128: while another reads the body the socket is busy. (That it is used in two ways at once by
+/// one, or has output that was not flushed, does not compile: see `src/misuse.rs`.)
 #[test]
 fn a_raw_socket_is_busy_while_another_reads_the_body() {
     cosocket::run(|| {

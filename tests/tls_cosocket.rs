@@ -57,7 +57,8 @@ fn a_handshake_takes_its_name_from_the_connect() {
     });
 }
 
-/// TLS-2, TLS-3, TLS-4; section 2, items 146, 148 and 152: in OpenResty's words, and the socket is closed then.
+/// TLS-2, TLS-3, TLS-4; section 2, items 146, 148 and 152: in OpenResty's words, and the socket is
+/// closed then.
 #[test]
 fn errors_have_openrestys_words() {
     cosocket::run(|| {
@@ -86,8 +87,8 @@ fn errors_have_openrestys_words() {
     });
 }
 
-/// TLS-8; section 2, item 154: whom a handshake trusts is said anew for each, and none takes over from one before it what
-/// that had been told, nor its session.
+/// TLS-8; section 2, item 154: whom a handshake trusts is said anew for each, and none takes over
+/// from one before it what that had been told, nor its session.
 #[test]
 fn each_handshake_has_roots_of_its_own() {
     cosocket::run(|| {
@@ -170,7 +171,8 @@ fn a_handshake_is_seen_and_ended_by_others() {
     });
 }
 
-/// TLS-12; section 2, item 148: what was received in plain text and not read is no answer of the encrypted server.
+/// TLS-12; section 2, item 148: what was received in plain text and not read is no answer of the
+/// encrypted server.
 #[test]
 fn nothing_received_in_plain_text_is_taken_for_encrypted() {
     cosocket::run(|| {
