@@ -632,7 +632,8 @@ fn a_reset_is_seen_by_the_peer() {
     });
 }
 
-// OBJ-4, and in place of section 2, item 142: a socket may travel, also while its other half is in use elsewhere
+// OBJ-4, and in place of section 2, item 142: a socket may travel, also while its other half is in
+// use elsewhere
 #[test]
 fn a_socket_is_used_by_coroutines_and_threads_in_turn() {
     let (socket, peer) = pair();
