@@ -6,6 +6,7 @@ mod socket_util;
 mod util;
 
 use std::io::{IoSlice, Read, Seek, SeekFrom, Write};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -97,18 +98,50 @@ fn thousands_of_odd_slices_arrive_in_order() {
     });
 }
 
-// SND-3, section 2 item 31: whatever prints can be sent as it prints
+// SND-3, section 2 item 31: what is no text is sent as it prints; what is absent is nothing, and
+// not Lua's word for it
 #[test]
-fn values_that_are_no_strings_are_sent_as_text() {
+fn scalars_are_sent_as_they_print() {
     everywhere(|| {
         let (socket, mut peer) = pair();
-        socket.send((Text(true), Text(false), "nil")).unwrap();
-        assert_eq!(socket.send([Text(22), Text(-1)]).unwrap(), 4);
-        assert_eq!(socket.send((Number(3.5), Number(1e15), None::<&str>)).unwrap(), 8);
+        assert_eq!(socket.send(Text(true)).unwrap(), 4);
+        assert_eq!(socket.send(Text(false)).unwrap(), 5);
+        let absent: Option<&str> = None;
+        assert_eq!(socket.send(absent).unwrap(), 0);
+        assert_eq!(socket.send(absent.unwrap_or("nil")).unwrap(), 3);
+        assert_eq!(socket.send(Number(0.5)).unwrap(), 3);
         socket.close().unwrap();
-        let mut text = String::new();
-        peer.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "truefalsenil22-13.51e+15");
+        let mut received = String::new();
+        peer.read_to_string(&mut received).unwrap();
+        assert_eq!(received, "truefalsenil0.5");
+    });
+}
+
+// SND-2, section 2 item 17: what is no fragment does not compile (see `Fragments`), and one that
+// fails to print is found out before anything is sent
+#[test]
+fn a_fragment_that_fails_sends_nothing() {
+    struct Fails;
+
+    impl std::fmt::Display for Fails {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            std::panic::resume_unwind(Box::new("it does not print"))
+        }
+    }
+
+    everywhere(|| {
+        let (socket, mut peer) = pair();
+        let fragments = ("before", vec![("nested", Text(Fails))], "after");
+        let unwound = std::panic::catch_unwind(AssertUnwindSafe(|| socket.send(&fragments)));
+        assert_eq!(unwound.unwrap_err().downcast_ref(), Some(&"it does not print"));
+        // The connection is as it was.
+        assert_eq!(socket.send("whole").unwrap(), 5);
+        peer.write_all(b"reply").unwrap();
+        assert_eq!(socket.receive_exact(5).unwrap(), b"reply");
+        socket.close().unwrap();
+        let mut received = String::new();
+        peer.read_to_string(&mut received).unwrap();
+        assert_eq!(received, "whole");
     });
 }
 
