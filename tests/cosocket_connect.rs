@@ -252,6 +252,15 @@ fn options_are_set_and_asked_for_by_name() {
             panic!();
         };
         assert!(bytes >= 20_000);
+        // They rest and come back with the connection.
+        socket.set_keepalive(None, None).unwrap();
+        assert_eq!(socket.option(OptionName::Keepalive).unwrap_err().kind(), ErrorKind::Closed);
+        let error = socket.set_option(SocketOption::NoDelay(true)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        socket.connect(address).unwrap();
+        assert_eq!(socket.reused_times().unwrap(), 1);
+        let count = socket.option(OptionName::KeepaliveCount).unwrap();
+        assert_eq!(count, SocketOption::KeepaliveCount(5));
         let error = "tcp-nodely".parse::<OptionName>().unwrap_err();
         assert_eq!(error.to_string(), "unsupported option tcp-nodely");
     });

@@ -210,6 +210,27 @@ fn a_pool_ends_with_its_last_connection() {
     });
 }
 
+/// KA-1, section 2, item 89: 30, or what whoever makes the pool says, and then no other size.
+#[test]
+fn a_pool_has_the_size_that_its_first_connection_was_parked_with() {
+    everywhere(|| {
+        let backend = Backend::new();
+        park(&backend.connect());
+        assert_eq!(backend.metrics().size, 30);
+        for size in [25, 1] {
+            backend.connect().close().unwrap();
+            assert_eq!(backend.metrics(), PoolMetrics::default());
+            let (one, other) = (backend.connect(), backend.connect());
+            one.set_keepalive(None, Some(size)).unwrap();
+            other.set_keepalive(None, Some(100)).unwrap();
+            assert_eq!(backend.metrics().size, size as u64);
+            let reused: Vec<_> = (0..2).map(|_| backend.connect()).collect();
+            let reused = reused.iter().filter(|socket| socket.reused_times().unwrap() == 1);
+            assert_eq!(reused.count(), size.min(2));
+        }
+    });
+}
+
 /// CON-9; section 2, item 23: options that say nothing are none, so no pool is made by them.
 #[test]
 fn options_that_say_nothing_are_none() {
@@ -240,7 +261,7 @@ fn options_that_say_nothing_are_none() {
     });
 }
 
-/// CON-9, section 2, items 95 to 97.
+/// CON-9, section 2, items 95 and 97; what has another type does not compile.
 #[test]
 fn a_size_of_nothing_is_refused_before_anything_is_done() {
     everywhere(|| {
@@ -270,20 +291,20 @@ fn what_may_not_be_parked_says_why() {
         drop(peer);
         assert_eq!(kind(socket.receive_any(1)), ErrorKind::Closed);
         assert_eq!(kind(socket.set_keepalive(None, None)), ErrorKind::Closed);
-        // (4) Unread: it stays open, and what is unread stays.
+        // (4) Unread: it stays open, and what is unread stays. Section 2, item 116.
         let (socket, mut peer) = backend.pair();
         peer.write_all(b"OK\r\n").unwrap();
-        assert_eq!(socket.receive_any(2).unwrap(), b"OK");
+        assert_eq!(socket.receive_exact(1).unwrap(), b"O");
         let error = socket.set_keepalive(None, None).unwrap_err();
         assert_eq!(error.to_string(), "unread data in buffer");
-        assert_eq!(socket.receive_any(16).unwrap(), b"\r\n");
+        assert_eq!(socket.receive_any(16).unwrap(), b"K\r\n");
         are_connected(&socket, &mut peer);
         // (6) It was made by nobody who gave it a key.
         let socket = Cosocket::from(socket_util::pair().0);
         let error = socket.set_keepalive(None, None).unwrap_err();
         assert_eq!(error.to_string(), "key not found");
         assert!(socket.is_alive().is_ok());
-        // (7) Unread in the kernel, or ended there: it is closed.
+        // (7) Unread in the kernel, or ended there: it is closed. Section 2, item 115.
         let (socket, mut peer) = backend.pair();
         peer.write_all(b"x").unwrap();
         let error = socket.set_keepalive(None, None).unwrap_err();
