@@ -6,8 +6,10 @@ mod support;
 #[allow(unsafe_code)]
 mod util;
 
+use std::cell::Cell;
 use std::io::{ErrorKind as IoErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -134,6 +136,48 @@ fn a_second_reader_is_refused_and_the_first_is_not_disturbed() {
         assert_eq!(socket.reused_times().unwrap(), 0);
         peer.write_all(b"late").unwrap();
         assert_eq!(reader.join().unwrap().unwrap(), b"late");
+    });
+}
+
+// DUP-2, section 2 item 125: in whichever receive the first waits, and who waits is not disturbed
+#[test]
+fn all_that_would_disturb_a_reader_is_refused() {
+    type Receive = fn(&Cosocket) -> Result<Vec<u8>, Error>;
+    let receives: [Receive; 3] = [
+        |socket| socket.receive_line(),
+        |socket| socket.receive_until("--").unwrap().whole(),
+        |socket| socket.receive_until("--").unwrap().chunk(4).map(Option::unwrap_or_default),
+    ];
+    cosocket::run(|| {
+        for receive in receives {
+            let (socket, mut peer) = pair();
+            socket.set_timeouts(Duration::ZERO, Duration::ZERO, MILLISECOND).unwrap();
+            let over = Rc::new(Cell::new(false));
+            let (reader, end) = (Arc::clone(&socket), Rc::clone(&over));
+            // While we run, on its worker, it is in one of these.
+            let reader = spawn_waiting(move || {
+                while !end.get() {
+                    assert_eq!(receive(&reader).unwrap_err().to_string(), "timeout");
+                }
+            });
+            for refused in [
+                socket.receive_any(1).map(drop),
+                socket.receive_until("--").unwrap().chunk(1).map(drop),
+                socket.try_close(),
+                socket.set_keepalive(None, None),
+                socket.connect("127.0.0.1:1"),
+            ] {
+                assert_eq!(refused.unwrap_err().to_string(), "socket busy reading");
+            }
+            assert_eq!(socket.send(b"sent data").unwrap(), 9);
+            assert_eq!(socket.reused_times().unwrap(), 0);
+            over.set(true);
+            reader.join().unwrap();
+            let mut sent = [0; 9];
+            peer.read_exact(&mut sent).unwrap();
+            assert_eq!(&sent, b"sent data");
+            socket.try_close().unwrap();
+        }
     });
 }
 
@@ -326,6 +370,38 @@ fn timeouts_have_a_default_and_a_range() {
     assert_eq!(socket.timeouts(), (longest, longest, longest));
     socket.set_timeouts(Duration::ZERO, Duration::MAX, MILLISECOND).unwrap();
     assert_eq!(socket.timeouts(), (default, Duration::MAX, MILLISECOND));
+}
+
+// TMO-1, section 2 items 47, 50: each of the three bounds its own kind of wait
+#[test]
+fn a_receive_waits_for_as_long_as_the_third_timeout_says() {
+    everywhere(|| {
+        let (socket, mut peer) = pair();
+        let minute = Duration::from_secs(60);
+        socket.set_timeouts(minute, minute, MILLISECOND * 10).unwrap();
+        let start = Instant::now();
+        let error = socket.receive_exact(3).unwrap_err();
+        assert!(start.elapsed() >= MILLISECOND * 10);
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Timeout, "timeout"));
+        assert_eq!(error.partial(), b"");
+
+        socket.set_timeouts(MILLISECOND * 150, MILLISECOND * 150, MILLISECOND * 2).unwrap();
+        let error = socket.receive_line().unwrap_err();
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Timeout, "timeout"));
+        assert_eq!(error.partial(), b"");
+        // What comes late is the next call's, which the other two do not bound.
+        socket.set_timeouts(MILLISECOND, MILLISECOND, minute).unwrap();
+        let server = spawn(move || {
+            thread::sleep(MILLISECOND * 10);
+            peer.write_all(b"late\n").unwrap();
+            peer
+        });
+        assert_eq!(socket.receive_line().unwrap(), b"late");
+        let _peer = server.join().unwrap();
+        socket.set_timeouts(minute, MILLISECOND, minute).unwrap();
+        let error = socket.send(vec![7_u8; 50 << 20]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+    });
 }
 
 // TMO-2
@@ -588,7 +664,8 @@ fn a_reset_is_seen_by_the_peer() {
     });
 }
 
-// OBJ-4: a socket may travel, also while its other half is in use elsewhere
+// OBJ-4, and in place of section 2, item 142: a socket may travel, also while its other half is in
+// use elsewhere
 #[test]
 fn a_socket_is_used_by_coroutines_and_threads_in_turn() {
     let (socket, peer) = pair();
