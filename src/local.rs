@@ -44,7 +44,8 @@ macro_rules! coroutine_local {
 /// [`coroutine_local!`](crate::coroutine_local).
 ///
 /// The value is made at its first use and dropped when the coroutine ends, on the coroutine's
-/// stack, before its handle reports it finished. Keys used last are dropped first.
+/// stack, before its handle reports it finished. Keys used last are dropped first. (Those of a plain
+/// thread are dropped with its other thread-locals, in no order that could be relied on.)
 pub struct LocalKey<T: 'static> {
     make: fn() -> T,
     // Two keys of a zero-sized type must not share an address.

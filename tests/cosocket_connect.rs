@@ -266,6 +266,26 @@ fn options_are_set_and_asked_for_by_name() {
     });
 }
 
+// OBJ-10: a time that is short for the kernel's unit is not zero, which means something else
+#[test]
+fn short_times_are_rounded_up() {
+    let (_listener, address) = listen();
+    let socket = cosocket::connect(address).unwrap();
+    for (short, set) in [
+        (Duration::from_nanos(1), 1),
+        (Duration::from_millis(1500), 2),
+        (Duration::from_secs(1 << 32), i32::MAX as u64),
+    ] {
+        let set = SocketOption::Linger(Some(Duration::from_secs(set)));
+        socket.set_option(SocketOption::Linger(Some(short))).unwrap();
+        assert_eq!(socket.option(OptionName::Linger).unwrap(), set);
+    }
+    socket.set_option(SocketOption::Linger(None)).unwrap();
+    socket.set_option(SocketOption::UserTimeout(Some(Duration::from_nanos(1)))).unwrap();
+    let set = SocketOption::UserTimeout(Some(Duration::from_millis(1)));
+    assert_eq!(socket.option(OptionName::UserTimeout).unwrap(), set);
+}
+
 // OBJ-10: probes that are off stay off while their times are set
 #[test]
 fn times_of_probes_do_not_switch_probes_on() {

@@ -549,6 +549,26 @@ fn a_queue_holds_its_writers_back_between_the_watermarks() {
 
 // SND-9
 #[test]
+fn a_message_may_look_at_the_queue_while_it_is_made() {
+    struct Numbered<'a>(&'a QueuedWriter);
+    impl From<Numbered<'_>> for Vec<u8> {
+        fn from(message: Numbered<'_>) -> Vec<u8> {
+            cosocket::thread::yield_now();
+            format!("{};", message.0.queued_bytes()).into_bytes()
+        }
+    }
+    everywhere(|| {
+        let (socket, peer) = Cosocket::pair().unwrap();
+        let writer = QueuedWriter::new(Arc::new(socket), Watermarks::default());
+        writer.write(Numbered(&writer)).unwrap();
+        writer.flush().unwrap();
+        writer.try_write(Numbered(&writer)).unwrap();
+        writer.finish().unwrap();
+        assert_eq!(peer.receive_exact(4).unwrap(), b"0;0;");
+    });
+}
+
+#[test]
 fn messages_of_many_writers_are_never_mixed() {
     everywhere(|| {
         let (socket, peer) = narrow_pair();

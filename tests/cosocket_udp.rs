@@ -8,7 +8,7 @@ mod util;
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -557,6 +557,24 @@ fn names_in_the_file_system_go_with_the_socket() {
         let again = UdpCosocket::new();
         again.bind_path(&path);
         fails(again.open(), ErrorKind::Io, "address already in use");
+    });
+}
+
+/// The kernel would take what comes before the NUL for the name.
+#[test]
+fn a_path_with_a_nul_is_refused() {
+    everywhere(|| {
+        let directory = Directory::new("nul");
+        let path = directory.0.join("cut\0off");
+        let binds: [fn(&UdpCosocket, &Path); 2] =
+            [|socket, path| socket.bind_path(path), |socket, path| socket.bind_temporary(path)];
+        for bind in binds {
+            let socket = UdpCosocket::new();
+            bind(&socket, &path);
+            let words = "paths must not contain interior null bytes";
+            fails(socket.open(), ErrorKind::InvalidInput, words);
+        }
+        assert_eq!(directory.files(), 0);
     });
 }
 

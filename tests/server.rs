@@ -798,6 +798,22 @@ fn a_stale_path_is_replaced_and_a_live_one_is_not() {
     });
 }
 
+#[test]
+fn a_limit_may_be_as_high_as_one_likes() {
+    let server = local().max_connections(usize::MAX, WhenFull::Wait).start(echo).unwrap();
+    assert_served(connect(&server));
+}
+
+/// The kernel would take what comes before the NUL for the path.
+#[test]
+fn a_path_with_a_nul_is_refused() {
+    let (short, long) = (path("cut"), path("cut\0off"));
+    let error = Server::new().listen_unix(long).start(echo).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    assert!(error.to_string().ends_with("paths must not contain interior null bytes"), "{error}");
+    assert!(!short.exists());
+}
+
 /// UNX-1: a path that somebody else has taken over since is not removed.
 #[test]
 fn a_path_that_is_another_servers_by_now_stays() {

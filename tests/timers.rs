@@ -247,3 +247,38 @@ fn what_is_forgotten_is_dropped() {
         assert!(!timer.is_pending() && !timer.cancel());
     });
 }
+
+/// A waiting destructor of a callback that is never called, with a clone of its own set.
+struct Owner(Timers, Arc<AtomicUsize>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.1.fetch_add(1 + self.0.pending(), Ordering::Relaxed);
+        thread::yield_now();
+    }
+}
+
+/// TIM-3: a set that outlives its runtime promises nothing that it cannot keep.
+#[test]
+fn a_set_whose_runtime_has_ended_forgets_its_timers_and_takes_no_more() {
+    let runtime = cosocket::Builder::new().workers(1).build().unwrap();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&dropped);
+    let timers = runtime.run(move || {
+        let timers = Timers::new();
+        for _ in 0..2 {
+            let owner = Owner(timers.clone(), Arc::clone(&counter));
+            timers.at(LONG, move |_| drop(owner)).unwrap();
+        }
+        timers.every(LONG, |_| panic!("called")).unwrap();
+        timers
+    });
+    assert_eq!(timers.pending(), 3);
+    drop(runtime);
+    assert_eq!((timers.pending(), dropped.load(Ordering::Relaxed)), (0, 2));
+    for delay in [Duration::ZERO, SOON] {
+        let error = timers.at(delay, |_| panic!("called")).map(drop).unwrap_err();
+        assert_eq!(error, TimerError::Exiting);
+    }
+    assert_eq!(timers.shutdown(LONG), 0);
+}

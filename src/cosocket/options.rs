@@ -8,6 +8,9 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::{Cosocket, Error, ErrorKind};
+use crate::net::tcp_options::set_linger;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// An option, with its value. The text is the name that OpenResty has for it, or the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +33,8 @@ pub enum SocketOption {
     SendBuffer(usize),
     /// `rcvbuf`: the kernel's receive buffer, in bytes; it doubles what it is told (`SO_RCVBUF`).
     ReceiveBuffer(usize),
-    /// `linger`: what a close does with bytes not sent yet (`SO_LINGER`); `None` sends them in the
+    /// `linger`: what a close does with bytes not sent yet (`SO_LINGER`), as
+    /// [`TcpStream::set_linger`](crate::net::TcpStream::set_linger); `None` sends them in the
     /// background, zero resets the connection.
     Linger(Option<Duration>),
     /// `tcp-user-timeout`: for how long sent bytes may stay unacknowledged (`TCP_USER_TIMEOUT`);
@@ -140,8 +144,12 @@ impl SocketOption {
             SocketOption::NoDelay(on) => socket.set_tcp_nodelay(on),
             SocketOption::SendBuffer(bytes) => socket.set_send_buffer_size(bytes),
             SocketOption::ReceiveBuffer(bytes) => socket.set_recv_buffer_size(bytes),
-            SocketOption::Linger(linger) => socket.set_linger(linger),
-            SocketOption::UserTimeout(timeout) => socket.set_tcp_user_timeout(timeout),
+            SocketOption::Linger(linger) => set_linger(socket, linger),
+            SocketOption::UserTimeout(timeout) => {
+                // In whole milliseconds; zero would leave it to the kernel.
+                let shortest = |it: Duration| if it.is_zero() { it } else { it.max(MILLISECOND) };
+                socket.set_tcp_user_timeout(timeout.map(shortest))
+            }
             SocketOption::NotSentLowWater(bytes) => socket.set_tcp_notsent_lowat(bytes),
         }
     }

@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::{Cosocket, Error, ErrorKind};
 use crate::sync::{Condvar, Mutex, MutexGuard};
-use crate::thread::{self, JoinHandle};
+use crate::thread::{self, JoinHandle, shield};
 
 /// What one send takes out of the queue at most, in bytes, unless a message is longer.
 const BATCH: usize = 64 << 10;
@@ -154,9 +154,11 @@ impl QueuedWriter {
     ///
     /// Unwinds, and the message is not queued; so does a [`timeout`](crate::time::timeout) around it.
     pub fn write(&self, message: impl Into<Vec<u8>>) -> Result<(), Error> {
+        // The caller's code, so not under the lock.
+        let message = message.into();
         let shared = &*self.shared;
         let queue = shared.progress.wait_while(shared.lock(), |queue| queue.holds_back());
-        shared.push(queue.unwrap_or_else(PoisonError::into_inner), message.into())
+        shared.push(queue.unwrap_or_else(PoisonError::into_inner), message)
     }
 
     /// Queues a message, unless the queue is full.
@@ -165,11 +167,12 @@ impl QueuedWriter {
     ///
     /// `WouldBlock` when it is; else as [`write`](QueuedWriter::write).
     pub fn try_write(&self, message: impl Into<Vec<u8>>) -> Result<(), Error> {
+        let message = message.into();
         let queue = self.shared.lock();
         if queue.holds_back() {
             return Err(ErrorKind::WouldBlock.into());
         }
-        self.shared.push(queue, message.into())
+        self.shared.push(queue, message)
     }
 
     /// How many bytes the kernel has not taken yet.
@@ -205,8 +208,11 @@ impl QueuedWriter {
 }
 
 impl Shared {
+    /// A cancel or a limit is not to cut this short: between a change of the queue and what has to
+    /// follow it, or in a destructor, which would leave writers or the sender waiting for ever. Who
+    /// has the lock holds it for some instructions.
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        shield(|| self.queue.lock()).unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, mut queue: MutexGuard<'_, Queue>, message: Vec<u8>) -> Result<(), Error> {
@@ -340,5 +346,58 @@ impl fmt::Debug for QueuedWriter {
             .field("socket", &self.shared.socket)
             .field("watermarks", &self.shared.watermarks)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::mpsc;
+    use crate::thread::yield_now;
+
+    /// A coroutine that is cancelled while it waits for the queue's lock in `f`, without unwinding.
+    fn cancelled_at_the_lock(shared: &Arc<Shared>, f: impl FnOnce() + Send + 'static) {
+        let queue = shared.lock();
+        let (started, starts) = mpsc::channel();
+        let other = thread::spawn(move || {
+            started.send(()).unwrap();
+            f();
+        });
+        starts.recv().unwrap();
+        yield_now();
+        other.cancel();
+        yield_now();
+        drop(queue);
+        let _ = other.join();
+    }
+
+    #[test]
+    fn a_writer_dropped_while_its_coroutine_is_cancelled_ends_all_the_same() {
+        let runtime = crate::Builder::new().workers(1).build().unwrap();
+        runtime.run(|| {
+            let (socket, peer) = Cosocket::pair().unwrap();
+            let writer = QueuedWriter::new(Arc::new(socket), Watermarks::default());
+            let shared = Arc::clone(&writer.shared);
+            cancelled_at_the_lock(&shared, move || drop(writer));
+            assert!(shared.lock().is_closed);
+            drop(shared);
+            assert_eq!(peer.receive_all().unwrap(), b"", "the sender has gone, and the socket");
+        });
+    }
+
+    #[test]
+    fn a_cancel_while_an_event_is_told_does_not_hold_writers_back() {
+        let runtime = crate::Builder::new().workers(1).build().unwrap();
+        runtime.run(|| {
+            let (socket, _peer) = Cosocket::pair().unwrap();
+            let writer = QueuedWriter::new(Arc::new(socket), Watermarks::default());
+            let shared = Arc::clone(&writer.shared);
+            shared.lock().level = Level::Telling;
+            let told = Arc::clone(&shared);
+            cancelled_at_the_lock(&shared, move || {
+                drop(Told { shared: &told, level: Level::Open });
+            });
+            writer.try_write("goes on").unwrap();
+        });
     }
 }

@@ -17,7 +17,7 @@ pub(crate) mod connecting;
 pub(crate) mod race;
 mod tcp;
 mod tcp_builder;
-mod tcp_options;
+pub(crate) mod tcp_options;
 mod udp;
 
 pub use std::net::{

@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::Socket;
 
 use super::addr::ip_address;
-use super::{Keepalive, TcpBuilder, ToSocketAddrs};
+use super::{Keepalive, TcpBuilder, ToSocketAddrs, tcp_options};
 use crate::io_handle::IoHandle;
 use crate::socket::{descriptor_conversions, socket_methods, socket_timeouts, stream_transfers};
 
@@ -132,10 +132,10 @@ impl TcpStream {
     }
 
     /// What closing does with data not sent yet: `None` (the default) sends it in the background,
-    /// a duration of zero resets the connection. Any other duration, in whole seconds, makes the
-    /// drop block its thread, and with it a worker, for up to that long.
+    /// a duration of zero resets the connection. Any other duration, in whole seconds, rounded up,
+    /// makes the drop block its thread, and with it a worker, for up to that long.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        self.options().set_linger(linger)
+        tcp_options::set_linger(&self.options(), linger)
     }
 
     /// The setting of [`set_linger`](TcpStream::set_linger).

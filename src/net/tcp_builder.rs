@@ -10,7 +10,7 @@ use super::addr::each_address;
 use super::builder::{BindOptions, bind_options, several};
 use super::connecting::Connecting;
 use super::race;
-use super::tcp_options::set_defer_accept;
+use super::tcp_options::{set_defer_accept, set_linger};
 use super::{Keepalive, TcpListener, TcpStream, ToSocketAddrs};
 use crate::clock;
 use crate::io_handle;
@@ -256,7 +256,7 @@ impl TcpBuilder {
             socket.set_tcp_nodelay(true)?;
         }
         if self.linger.is_some() {
-            socket.set_linger(self.linger)?;
+            set_linger(&SockRef::from(socket), self.linger)?;
         }
         if let Some(keepalive) = self.keepalive {
             keepalive.apply_to(&SockRef::from(socket))?;

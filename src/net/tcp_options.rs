@@ -42,13 +42,9 @@ impl Keepalive {
             let message = "cannot probe after a zero duration, or zero times";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let seconds = |duration: Duration| {
-            let seconds = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
-            Duration::from_secs(seconds)
-        };
         let keepalive = TcpKeepalive::new()
-            .with_time(seconds(self.idle))
-            .with_interval(seconds(self.interval))
+            .with_time(whole_seconds(self.idle))
+            .with_interval(whole_seconds(self.interval))
             .with_retries(self.count);
         socket.set_tcp_keepalive(&keepalive)
     }
@@ -63,6 +59,20 @@ impl Keepalive {
             count: socket.tcp_keepalive_retries()?,
         }))
     }
+}
+
+/// Rounded up, for options that the kernel counts in seconds: what is short is not to become zero,
+/// which means something else there.
+fn whole_seconds(duration: Duration) -> Duration {
+    let seconds = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
+    Duration::from_secs(seconds)
+}
+
+/// `SO_LINGER`, in whole seconds, rounded up.
+pub(crate) fn set_linger(socket: &SockRef<'_>, linger: Option<Duration>) -> io::Result<()> {
+    // The kernel's field has 32 bits: what does not fit would be cut, to zero perhaps.
+    let longest = Duration::from_secs(c_int::MAX as u64);
+    socket.set_linger(linger.map(|duration| whole_seconds(duration).min(longest)))
 }
 
 pub(super) fn set_defer_accept(fd: BorrowedFd<'_>, accept: Duration) -> io::Result<()> {

@@ -264,7 +264,7 @@ impl Server {
         let bind = |place: Place| place.bind(&binding, workers);
         let bound = self.places.into_iter().map(bind).collect::<io::Result<Vec<Bound>>>()?;
         let limit = self.limit.map(|(connections, when_full)| Limit {
-            permits: Arc::new(Semaphore::new(connections)),
+            permits: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
             when_full,
         });
         let service = Arc::new(Service {

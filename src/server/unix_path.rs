@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::os::unix::net::UnixListener;
+use crate::os::unix::net::{UnixListener, of_path};
 
 /// A path with a socket of ours; dropping it removes the file, if that is still ours.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl BoundPath {
             io::Error::new(error.kind(), message)
         };
         let socket = Socket::new_raw(Domain::UNIX, Type::STREAM.cloexec(), None)?;
-        let address = SockAddr::unix(&path).map_err(named)?;
+        let address = of_path(&path).map_err(named)?;
         match socket.bind(&address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && replaces_stale => {
                 if !is_stale(&path, &address) {

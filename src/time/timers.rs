@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::clock::{self, NEVER, Nanos};
-use crate::coroutine::Kept;
+use crate::coroutine::{Kept, drop_quietly};
 use crate::thread::{Builder, JoinHandle};
 use crate::wait::{Reason, WaitQueue};
 
@@ -46,8 +46,9 @@ use crate::wait::{Reason, WaitQueue};
 /// # Ok::<(), cosocket::time::TimerError>(())
 /// ```
 ///
-/// When the last clone is dropped, pending timers are forgotten, and callbacks that run go on. So
-/// are they when the runtime ends in which the set was made: shut it down before.
+/// When the last clone is dropped, pending timers are forgotten, and callbacks that run go on.
+/// When the runtime ends in which the set was made, pending timers are forgotten too, and no more
+/// are accepted: shut the set down before.
 #[derive(Clone)]
 pub struct Timers {
     core: Arc<Core>,
@@ -70,6 +71,8 @@ struct Plan {
     next: u64,
     running: usize,
     is_exiting: bool,
+    /// The clock has ended, with its runtime or with the last clone: nothing will be called.
+    is_over: bool,
     /// Counts what the clock has to look at.
     version: u64,
 }
@@ -87,6 +90,25 @@ struct Clock(JoinHandle<()>);
 impl Drop for Clock {
     fn drop(&mut self) {
         self.0.cancel();
+    }
+}
+
+/// Says that nothing is called any more, when the clock's coroutine is over.
+struct Ticking(Arc<Core>);
+
+impl Kept for Ticking {
+    fn unhandled_panic(&self) {}
+}
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        let forgotten = self.0.change(|plan| {
+            plan.is_over = true;
+            plan.order.clear();
+            std::mem::take(&mut plan.pending)
+        });
+        // They may have clones of the set, so nobody but us would drop them.
+        forgotten.into_values().for_each(drop_quietly);
     }
 }
 
@@ -127,8 +149,9 @@ impl Timers {
         assert!(max_running > 0, "timers that never run");
         let (plan, changed) = (Mutex::default(), WaitQueue::new());
         let core = Arc::new(Core { plan, changed, max_pending, max_running });
-        let clock = Arc::clone(&core);
-        let clock = Builder::new().name("timers".into()).spawn(move || tick(&clock));
+        let (clock, ticking) = (Arc::clone(&core), Ticking(Arc::clone(&core)));
+        let clock =
+            Builder::new().name("timers".into()).spawn_keeping(move || tick(&clock), ticking);
         let clock = Arc::new(Clock(clock.expect("failed to spawn coroutine")));
         Timers { core, _clock: clock }
     }
@@ -138,7 +161,8 @@ impl Timers {
     ///
     /// # Errors
     ///
-    /// When too many are pending; when the set is shut down, unless there is no delay.
+    /// When too many are pending; when the set is shut down, unless there is no delay; when its
+    /// runtime has ended.
     pub fn at(
         &self,
         delay: Duration,
@@ -186,7 +210,7 @@ impl Timers {
 
     fn add(&self, at: Nanos, is_now: bool, job: Job) -> Result<TimerHandle, TimerError> {
         let mut plan = self.core.lock();
-        if plan.is_exiting && !is_now {
+        if plan.is_over || plan.is_exiting && !is_now {
             return Err(TimerError::Exiting);
         }
         if plan.pending.len() >= self.core.max_pending {
@@ -367,7 +391,7 @@ impl fmt::Debug for TimerHandle {
 pub enum TimerError {
     /// As many are pending as may be.
     TooManyPending,
-    /// The set is shut down.
+    /// The set is shut down, or its runtime has ended.
     Exiting,
 }
 

@@ -16,7 +16,7 @@ use super::super::address::Address;
 use crate::driver::op::Direction;
 use crate::io_handle::IoHandle;
 use crate::io_handle::datagram::want_destinations;
-use crate::os::unix::net::{from_kernel, to_kernel};
+use crate::os::unix::net::{from_kernel, of_path, to_kernel};
 
 /// What is to be bound to.
 #[derive(Clone, Debug, Default)]
@@ -164,7 +164,7 @@ struct NameInFiles {
 
 impl NameInFiles {
     fn bind(socket: &Socket, path: &Path) -> io::Result<NameInFiles> {
-        socket.bind(&SockAddr::unix(path)?)?;
+        socket.bind(&of_path(path)?)?;
         // From here on the name may change whose it is, but not to what.
         let path = std::path::absolute(path)?;
         let identity = identity(&path)?;

@@ -12,7 +12,7 @@ use socket2::SockAddr;
 /// # Errors
 ///
 /// `InvalidInput` for a path that is too long or contains a NUL, as in std.
-pub(super) fn of_path(path: impl AsRef<Path>) -> io::Result<SockAddr> {
+pub(crate) fn of_path(path: impl AsRef<Path>) -> io::Result<SockAddr> {
     let path = path.as_ref();
     if path.as_os_str().as_bytes().contains(&0) {
         let message = "paths must not contain interior null bytes";

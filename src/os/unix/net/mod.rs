@@ -35,7 +35,7 @@ mod stream;
 
 pub use std::os::unix::net::SocketAddr;
 
-pub(crate) use self::address::{from_kernel, to_kernel};
+pub(crate) use self::address::{from_kernel, of_path, to_kernel};
 
 pub use crate::io_handle::Received;
 pub use credentials::UCred;
