@@ -104,19 +104,25 @@ impl Limit {
         }
     }
 
-    /// Suspends `me` by `wait`, bounded by `at`; whether that is what ended it.
+    /// Suspends `me` by `wait`, bounded by `at` if there is such a bound; whether that is what ended
+    /// it.
     #[inline]
     pub(crate) fn around_wait(
         worker: &Worker,
         me: &'static Coroutine,
-        at: Nanos,
+        at: Option<Nanos>,
         wait: impl FnOnce(),
     ) -> bool {
-        let limit = Limit::new(at, Kind::Wait);
-        limit.outer.set(me.limits.replace(&limit));
-        worker.arm(me, at);
+        let limit = Limit::new(at.unwrap_or(NEVER), Kind::Wait);
+        if let Some(at) = at {
+            limit.outer.set(me.limits.replace(&limit));
+            worker.arm(me, at);
+        }
+        // In one place, so that what suspends is inlined once.
         wait();
-        me.limits.set(limit.outer.get());
+        if at.is_some() {
+            me.limits.set(limit.outer.get());
+        }
         limit.passed.get()
     }
 }

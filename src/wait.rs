@@ -78,16 +78,9 @@ pub(crate) fn suspend(
         worker.yield_now();
         return Signal::Cancelled;
     }
-    me.set_reason(reason);
-    worker.enter_wait_of(me);
-    let timed_out = match deadline {
-        Some(at) => Limit::around_wait(worker, me, at, || worker.switch_away(me)),
-        None => {
-            worker.switch_away(me);
-            false
-        }
-    };
-    worker.leave_wait_of(me);
+    let timed_out = worker.account_wait(me, reason, || {
+        Limit::around_wait(worker, me, deadline, || worker.switch_away(me))
+    });
     if timed_out {
         Signal::TimedOut
     } else if is_cut() {

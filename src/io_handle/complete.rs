@@ -21,7 +21,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::bounds::Cut;
-use super::{Call, Direction, Half, IoHandle, Op, Stop};
+use super::call::{Call, Stop};
+use super::half::Half;
+use super::{Direction, IoHandle, Op};
 use crate::clock::Nanos;
 use crate::driver::Completion;
 use crate::driver::epoll::Epoll;
@@ -133,7 +135,6 @@ impl IoHandle {
             Direction::Read => &source.read,
             Direction::Write => &source.write,
         };
-        let deadline = call.deadline();
         let mut stopped: Option<Stop> = None;
         loop {
             let known = self.source().map(|source| (half(source), half(source).snapshot()));
@@ -180,7 +181,7 @@ impl IoHandle {
             }
             let me = std::ptr::from_ref(call.worker.current()).cast();
             if readiness.park(snapshot, me) {
-                let signal = wait::suspend(call.worker, reason(call, op), deadline, false);
+                let signal = wait::suspend(call.worker, reason(call, op), call.deadline(), false);
                 readiness.unpark(me);
                 stopped = Stop::of(signal, call.cut());
             }
@@ -194,6 +195,7 @@ impl IoHandle {
 /// # Safety
 ///
 /// The operation's pointers are valid until this returns.
+#[inline]
 unsafe fn run_to_end(
     worker: &'static Worker,
     ring: &Uring,

@@ -12,7 +12,7 @@ use crate::driver::{OpSlot, OpState};
 
 impl Uring {
     /// Reports what was reaped earlier, then what is in the completion queue now.
-    pub(super) fn report(&self, completed: &mut dyn FnMut(*const OpSlot)) -> usize {
+    pub(super) fn report(&self, completed: &mut impl FnMut(*const OpSlot)) -> usize {
         let mut reported = 0;
         while let Some(slot) = self.reaped.pop() {
             // SAFETY: a reaped slot outlives the driver.

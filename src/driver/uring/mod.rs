@@ -204,7 +204,7 @@ impl Uring {
     ///
     /// If the ring is broken beyond repair: completions lost, or `io_uring_enter` forbidden
     /// after the ring was opened.
-    pub(crate) fn turn(&self, wait: Wait, completed: &mut dyn FnMut(*const OpSlot)) -> Turn {
+    pub(crate) fn turn(&self, wait: Wait, completed: &mut impl FnMut(*const OpSlot)) -> Turn {
         let calls = self.ring.system_calls();
         let mut reported = 0;
         loop {
