@@ -213,11 +213,20 @@ fn catch_marked<M: Copy, T>(mark: &Cell<M>, f: impl FnOnce() -> T) -> std::threa
 pub(crate) fn abort_on_panic<T>(f: impl FnOnce() -> T) -> T {
     let bomb = Bomb;
     let value = f();
-    std::mem::forget(bomb);
+    bomb.defuse();
     value
 }
 
-struct Bomb;
+/// [`abort_on_panic`] for what must be inlined, which a closure may not be: a panic before it is
+/// defused aborts.
+pub(crate) struct Bomb;
+
+impl Bomb {
+    #[inline(always)]
+    pub(crate) fn defuse(self) {
+        std::mem::forget(self);
+    }
+}
 
 impl Drop for Bomb {
     #[cold]

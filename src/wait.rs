@@ -78,9 +78,13 @@ pub(crate) fn suspend(
         worker.yield_now();
         return Signal::Cancelled;
     }
-    let timed_out = worker.account_wait(me, reason, || {
-        Limit::around_wait(worker, me, deadline, || worker.switch_away(me))
-    });
+    worker.enter_wait_of(me, reason);
+    let limit = Limit::of_wait(deadline);
+    // SAFETY: it is left below, in this frame, and a panic in between would abort.
+    unsafe { limit.enter_wait(worker, me) };
+    worker.switch_away(me);
+    let timed_out = limit.leave_wait(me);
+    worker.leave_wait_of(me, reason);
     if timed_out {
         Signal::TimedOut
     } else if is_cut() {

@@ -196,7 +196,7 @@ impl Worker {
     }
 
     /// Suspends `me`, the current coroutine, and runs others until it is made ready.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn switch_away(&self, me: &'static Coroutine) {
         me.stage.set(Stage::Suspended);
         self.give_way(me);
@@ -212,7 +212,7 @@ impl Worker {
         self.give_way(me);
     }
 
-    #[inline]
+    #[inline(always)]
     fn give_way(&self, me: &'static Coroutine) {
         if me.hooked.get() {
             return self.give_way_hooked(me);
@@ -225,7 +225,7 @@ impl Worker {
         switch_hook::around_switch(me, || self.give_way_unhooked(me));
     }
 
-    #[inline]
+    #[inline(always)]
     fn give_way_unhooked(&self, me: &'static Coroutine) {
         self.note_unwind(me);
         // What runs on this stack until the switch, and after it, is the scheduler.
@@ -357,21 +357,20 @@ impl Worker {
         unsafe { self.wheel.arm(&me.timer, at) };
     }
 
-    /// Does the bookkeeping of a wait around it.
+    /// Bookkeeping at the start of a wait.
     #[inline]
-    pub(crate) fn account_wait<T>(
-        &self,
-        me: &Coroutine,
-        reason: Reason,
-        wait: impl FnOnce() -> T,
-    ) -> T {
-        let outside = usize::from(reason.ends_by_itself());
+    pub(crate) fn enter_wait_of(&self, me: &Coroutine, reason: Reason) {
         me.set_reason(reason);
+        let outside = usize::from(reason.ends_by_itself());
         self.outside_waits.set(self.outside_waits.get() + outside);
-        let result = wait();
+    }
+
+    /// The same at its end.
+    #[inline]
+    pub(crate) fn leave_wait_of(&self, me: &Coroutine, reason: Reason) {
+        let outside = usize::from(reason.ends_by_itself());
         self.outside_waits.set(self.outside_waits.get() - outside);
         me.set_reason(Reason::NONE);
-        result
     }
 
     /// The promise of a stack, from this worker's idle ones where it can.

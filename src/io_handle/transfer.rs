@@ -35,7 +35,10 @@ impl IoHandle {
     pub(crate) fn send_all(&self, mut buffer: &[u8]) -> io::Result<()> {
         while !buffer.is_empty() {
             match self.send(buffer) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => {
+                    let message = "failed to write whole buffer";
+                    return Err(io::Error::new(io::ErrorKind::WriteZero, message));
+                }
                 Ok(sent) => buffer = &buffer[sent..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
