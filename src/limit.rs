@@ -94,6 +94,7 @@ pub(crate) fn until_flag<T>(flag: &AtomicBool, f: impl FnOnce() -> T) -> T {
 }
 
 impl Limit {
+    #[inline]
     fn new(at: Nanos, kind: Kind) -> Limit {
         Limit {
             at,
@@ -104,20 +105,32 @@ impl Limit {
         }
     }
 
-    /// Suspends `me` by `wait`, bounded by `at`; whether that is what ended it.
+    /// Of one wait that is bounded by `at`, or by nothing.
     #[inline]
-    pub(crate) fn around_wait(
-        worker: &Worker,
-        me: &'static Coroutine,
-        at: Nanos,
-        wait: impl FnOnce(),
-    ) -> bool {
-        let limit = Limit::new(at, Kind::Wait);
-        limit.outer.set(me.limits.replace(&limit));
-        worker.arm(me, at);
-        wait();
-        me.limits.set(limit.outer.get());
-        limit.passed.get()
+    pub(crate) fn of_wait(at: Option<Nanos>) -> Limit {
+        Limit::new(at.unwrap_or(NEVER), Kind::Wait)
+    }
+
+    /// Bounds the wait of `me` that begins now.
+    ///
+    /// # Safety
+    ///
+    /// [`leave_wait`](Limit::leave_wait) comes before this is moved or its frame left.
+    #[inline]
+    pub(crate) unsafe fn enter_wait(&self, worker: &Worker, me: &'static Coroutine) {
+        if self.at != NEVER {
+            self.outer.set(me.limits.replace(self));
+            worker.arm(me, self.at);
+        }
+    }
+
+    /// Whether it was this that ended the wait.
+    #[inline]
+    pub(crate) fn leave_wait(&self, me: &Coroutine) -> bool {
+        if self.at != NEVER {
+            me.limits.set(self.outer.get());
+        }
+        self.passed.get()
     }
 }
 

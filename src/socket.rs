@@ -108,6 +108,10 @@ macro_rules! stream_transfers {
                 self.io.send(buffer)
             }
 
+            fn write_all(&mut self, buffer: &[u8]) -> ::std::io::Result<()> {
+                self.io.send_all(buffer)
+            }
+
             fn write_vectored(
                 &mut self,
                 buffers: &[::std::io::IoSlice<'_>],

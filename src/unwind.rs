@@ -141,11 +141,18 @@ impl Worker {
 
     /// Whether a cancel raised now might be a second panic in an unwind, which would end the
     /// process: then it is held back, until no panic is counted any more.
+    #[inline]
     pub(crate) fn may_be_unwinding(&self) -> bool {
+        std::thread::panicking() && self.may_be_unwinding_itself()
+    }
+
+    /// A panic is counted on this thread: is it the current coroutine's?
+    #[cold]
+    fn may_be_unwinding_itself(&self) -> bool {
         if self.is_unwinding() {
             return true;
         }
-        let may_be = std::thread::panicking() && self.current().panicked.get();
+        let may_be = self.current().panicked.get();
         if may_be {
             self.unwinds.doubted.set(true);
         }
@@ -206,11 +213,20 @@ fn catch_marked<M: Copy, T>(mark: &Cell<M>, f: impl FnOnce() -> T) -> std::threa
 pub(crate) fn abort_on_panic<T>(f: impl FnOnce() -> T) -> T {
     let bomb = Bomb;
     let value = f();
-    std::mem::forget(bomb);
+    bomb.defuse();
     value
 }
 
-struct Bomb;
+/// [`abort_on_panic`] for what must be inlined, which a closure may not be: a panic before it is
+/// defused aborts.
+pub(crate) struct Bomb;
+
+impl Bomb {
+    #[inline(always)]
+    pub(crate) fn defuse(self) {
+        std::mem::forget(self);
+    }
+}
 
 impl Drop for Bomb {
     #[cold]

@@ -78,16 +78,13 @@ pub(crate) fn suspend(
         worker.yield_now();
         return Signal::Cancelled;
     }
-    me.set_reason(reason);
-    worker.enter_wait_of(me);
-    let timed_out = match deadline {
-        Some(at) => Limit::around_wait(worker, me, at, || worker.switch_away(me)),
-        None => {
-            worker.switch_away(me);
-            false
-        }
-    };
-    worker.leave_wait_of(me);
+    worker.enter_wait_of(me, reason);
+    let limit = Limit::of_wait(deadline);
+    // SAFETY: it is left below, in this frame, and a panic in between would abort.
+    unsafe { limit.enter_wait(worker, me) };
+    worker.switch_away(me);
+    let timed_out = limit.leave_wait(me);
+    worker.leave_wait_of(me, reason);
     if timed_out {
         Signal::TimedOut
     } else if is_cut() {

@@ -196,7 +196,7 @@ impl Worker {
     }
 
     /// Suspends `me`, the current coroutine, and runs others until it is made ready.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn switch_away(&self, me: &'static Coroutine) {
         me.stage.set(Stage::Suspended);
         self.give_way(me);
@@ -212,14 +212,20 @@ impl Worker {
         self.give_way(me);
     }
 
+    #[inline(always)]
     fn give_way(&self, me: &'static Coroutine) {
-        if !me.hooked.get() {
-            self.give_way_unhooked(me);
-        } else {
-            switch_hook::around_switch(me, || self.give_way_unhooked(me));
+        if me.hooked.get() {
+            return self.give_way_hooked(me);
         }
+        self.give_way_unhooked(me);
     }
 
+    #[cold]
+    fn give_way_hooked(&self, me: &'static Coroutine) {
+        switch_hook::around_switch(me, || self.give_way_unhooked(me));
+    }
+
+    #[inline(always)]
     fn give_way_unhooked(&self, me: &'static Coroutine) {
         self.note_unwind(me);
         // What runs on this stack until the switch, and after it, is the scheduler.
@@ -227,6 +233,7 @@ impl Worker {
         self.notice_unwinds(me);
     }
 
+    #[inline]
     fn give_way_to_next(&self, me: &'static Coroutine) {
         self.streak.set(0);
         self.refusals.set(0);
@@ -303,6 +310,22 @@ impl Worker {
         self.count_towards_yield(&self.streak);
     }
 
+    /// [`charge`](Worker::charge), and all else that is looked at before a call. False, and nothing
+    /// done, where there is more to it: the run is over, a panic is counted on this thread, or the
+    /// current coroutine has something pending that ends its waits.
+    #[inline]
+    pub(crate) fn begins_plainly(&self) -> bool {
+        let streak = self.streak.get() + 1;
+        let me = self.current();
+        let plain =
+            streak <= STREAK_BUDGET && !std::thread::panicking() && !me.signals.is_interrupted();
+        if plain {
+            self.refusals.set(0);
+            self.streak.set(streak);
+        }
+        plain
+    }
+
     /// A call in non-blocking mode that was refused comes through here. Its caller counts on not
     /// being suspended, and may hold a lock of std; so it gives way only when it does nothing but
     /// ask, in a loop that may be waiting for a neighbour on this worker.
@@ -335,13 +358,17 @@ impl Worker {
     }
 
     /// Bookkeeping at the start of a wait.
-    pub(crate) fn enter_wait_of(&self, me: &Coroutine) {
-        let outside = usize::from(me.reason().ends_by_itself());
+    #[inline]
+    pub(crate) fn enter_wait_of(&self, me: &Coroutine, reason: Reason) {
+        me.set_reason(reason);
+        let outside = usize::from(reason.ends_by_itself());
         self.outside_waits.set(self.outside_waits.get() + outside);
     }
 
-    pub(crate) fn leave_wait_of(&self, me: &Coroutine) {
-        let outside = usize::from(me.reason().ends_by_itself());
+    /// The same at its end.
+    #[inline]
+    pub(crate) fn leave_wait_of(&self, me: &Coroutine, reason: Reason) {
+        let outside = usize::from(reason.ends_by_itself());
         self.outside_waits.set(self.outside_waits.get() - outside);
         me.set_reason(Reason::NONE);
     }

@@ -195,9 +195,15 @@ fn complete(may_block: bool, call: impl Fn() -> isize) -> io::Result<i32> {
         if result >= 0 {
             return Ok(result as i32);
         }
-        let error = io::Error::last_os_error();
-        if may_block || error.kind() != io::ErrorKind::Interrupted {
+        if let Some(error) = failure(may_block) {
             return Err(error);
         }
     }
+}
+
+/// Why the last call failed; `None` when it is to be made again. Apart, for most calls succeed.
+#[inline(never)]
+fn failure(may_block: bool) -> Option<io::Error> {
+    let error = io::Error::last_os_error();
+    (may_block || error.kind() != io::ErrorKind::Interrupted).then_some(error)
 }

@@ -9,6 +9,7 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
+use super::op::Direction;
 use super::readiness::Readiness;
 use super::watch::Arms;
 use crate::atomics::{AtomicU32, AtomicU64, Ordering};
@@ -36,6 +37,14 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    #[inline]
+    pub(crate) fn half(&self, direction: Direction) -> &Readiness {
+        match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        }
+    }
+
     /// A source for a descriptor that no worker has registered yet.
     pub(crate) fn take() -> &'static Source {
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);

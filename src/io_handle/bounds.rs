@@ -16,12 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Call, Direction, IoHandle, Op, begin, blocking, message, transfer_len, unwinding};
+use super::call::{Call, begin, unwinding};
+use super::transfer::{message, transfer_len};
+use super::{Direction, IoHandle, Op, blocking};
 use crate::clock::{self, Nanos};
 use crate::coroutine::Coroutine;
 use crate::current;
 use crate::doorbell::Doorbell;
-use crate::driver::Driver;
 use crate::mailbox::WOKEN;
 use crate::worker;
 
@@ -208,16 +209,8 @@ impl IoHandle {
             };
         }
         let call = Call::bounded(worker, direction, bounds);
-        let half = self.half(direction);
-        let turn = half.claim.acquire(self.fd.as_raw_fd(), || call.deadline());
-        let _held = turn.map_err(super::ended)?;
-        let moved = match &worker.driver {
-            // SAFETY: the caller's pointers, for as long as this call.
-            Driver::Uring(ring) => unsafe { self.inline_or_ring(&call, ring, half, op, len) }?,
-            // SAFETY: as above.
-            Driver::Epoll(epoll, _) => unsafe { self.by_readiness(&call, epoll, op, len) }?,
-        };
-        Ok(moved as usize)
+        // SAFETY: the caller's pointers, for as long as this call.
+        unsafe { self.transfer(&call, op, len) }
     }
 
     /// On a plain thread: attempts, and polls in between.

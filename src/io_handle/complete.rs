@@ -21,13 +21,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::bounds::Cut;
-use super::{Call, Direction, Half, IoHandle, Op, Stop};
+use super::call::{Call, Stop};
+use super::half::Half;
+use super::{Direction, IoHandle, Op};
 use crate::clock::Nanos;
 use crate::driver::Completion;
 use crate::driver::epoll::Epoll;
-use crate::driver::source::Source;
+use crate::driver::readiness::{Readiness, Snapshot};
 use crate::driver::uring::{Uring, more_is_waiting};
-use crate::unwind::abort_on_panic;
+use crate::unwind::Bomb;
 use crate::wait::{self, Kind, Reason};
 use crate::worker::Worker;
 
@@ -122,6 +124,7 @@ impl IoHandle {
     /// # Safety
     ///
     /// As [`IoHandle::inline_or_ring`].
+    #[inline]
     pub(super) unsafe fn by_readiness(
         &self,
         call: &Call<'_>,
@@ -129,44 +132,88 @@ impl IoHandle {
         op: &Op,
         len: usize,
     ) -> io::Result<i32> {
-        let half = |source: &'static Source| match call.direction {
-            Direction::Read => &source.read,
-            Direction::Write => &source.write,
-        };
-        let deadline = call.deadline();
-        let mut stopped: Option<Stop> = None;
-        loop {
-            let known = self.source().map(|source| (half(source), half(source).snapshot()));
-            if known.is_none_or(|(_, snapshot)| snapshot.is_ready()) {
-                call.worker.counters.attempts.add(1);
-                // SAFETY: the caller's pointers.
-                match unsafe { self.attempt(op) } {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
-                    Ok(moved) => {
-                        if let Some((readiness, snapshot)) = known
-                            && self.short_means_empty.load(Ordering::Relaxed)
-                            && moved != 0
-                            && (moved as usize) < len
-                            && len != usize::MAX
-                            && !op.is_peek()
-                        {
-                            readiness.clear(snapshot);
-                        }
-                        return Ok(moved);
-                    }
-                }
+        let known = self.readiness(call.direction);
+        // SAFETY: the caller's pointers.
+        match unsafe { self.attempt_if_ready(call, op, len, known) }? {
+            Some(moved) => Ok(moved),
+            // SAFETY: the caller's pointers; the claim is held.
+            None => unsafe { self.wait_and_attempt(call, epoll, op, len, known) },
+        }
+    }
+
+    /// The half of the source, if there is one yet, and its state now.
+    #[inline]
+    fn readiness(&self, direction: Direction) -> Option<(&'static Readiness, Snapshot)> {
+        let readiness = self.source()?.half(direction);
+        Some((readiness, readiness.snapshot()))
+    }
+
+    /// One attempt, unless the descriptor is known not to be ready; `None` when it has to wait.
+    ///
+    /// # Safety
+    ///
+    /// The operation's pointers are valid for the call.
+    #[inline(always)]
+    unsafe fn attempt_if_ready(
+        &self,
+        call: &Call<'_>,
+        op: &Op,
+        len: usize,
+        known: Option<(&'static Readiness, Snapshot)>,
+    ) -> io::Result<Option<i32>> {
+        if known.is_some_and(|(_, snapshot)| !snapshot.is_ready()) {
+            return Ok(None);
+        }
+        call.worker.counters.attempts.add(1);
+        // SAFETY: the caller's pointers.
+        match unsafe { self.attempt(op) } {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // Whoever asks for readiness asks to wait, whatever the descriptor's mode.
                 let may_wait = matches!(op, Op::Poll { .. });
                 if !may_wait && self.mode.is_nonblocking(self.fd.as_fd()) {
-                    return Err(io::ErrorKind::WouldBlock.into());
+                    return Err(error);
                 }
+                Ok(None)
             }
+            Err(error) => Err(error),
+            Ok(moved) => {
+                if (moved as usize) < len
+                    && let Some((readiness, snapshot)) = known
+                    && self.short_means_empty.load(Ordering::Relaxed)
+                    && moved != 0
+                    && len != usize::MAX
+                    && !op.is_peek()
+                {
+                    readiness.clear(snapshot);
+                }
+                Ok(Some(moved))
+            }
+        }
+    }
+
+    /// Waits, after an attempt had to, or would have had to; then attempts, and so on. Apart, for
+    /// most calls of a busy connection need no more than their first attempt.
+    ///
+    /// # Safety
+    ///
+    /// As [`IoHandle::by_readiness`].
+    #[inline(never)]
+    unsafe fn wait_and_attempt(
+        &self,
+        call: &Call<'_>,
+        epoll: &Epoll,
+        op: &Op,
+        len: usize,
+        mut known: Option<(&'static Readiness, Snapshot)>,
+    ) -> io::Result<i32> {
+        let me = std::ptr::from_ref(call.worker.current()).cast();
+        let mut stopped: Option<Stop> = None;
+        loop {
             if let Some(stop) = stopped {
                 return Err(stop.error());
             }
             let source = self.source_or_take();
-            let readiness = half(source);
+            let readiness = source.half(call.direction);
             let snapshot = known.map_or_else(|| readiness.snapshot(), |(_, snapshot)| snapshot);
             match epoll.register(self.fd.as_raw_fd(), source) {
                 // There is nothing to wait for: a file, which takes as long as its disk does.
@@ -178,11 +225,15 @@ impl IoHandle {
                 }
                 registered => registered?,
             }
-            let me = std::ptr::from_ref(call.worker.current()).cast();
             if readiness.park(snapshot, me) {
-                let signal = wait::suspend(call.worker, reason(call, op), deadline, false);
+                let signal = wait::suspend(call.worker, reason(call, op), call.deadline(), false);
                 readiness.unpark(me);
                 stopped = Stop::of(signal, call.cut());
+            }
+            known = Some((readiness, readiness.snapshot()));
+            // SAFETY: the caller's pointers.
+            if let Some(moved) = unsafe { self.attempt_if_ready(call, op, len, known) }? {
+                return Ok(moved);
             }
         }
     }
@@ -194,6 +245,7 @@ impl IoHandle {
 /// # Safety
 ///
 /// The operation's pointers are valid until this returns.
+#[inline(always)]
 unsafe fn run_to_end(
     worker: &'static Worker,
     ring: &Uring,
@@ -204,26 +256,26 @@ unsafe fn run_to_end(
     stopped: &mut Option<Stop>,
 ) -> Completion {
     let slot = &worker.current().op;
-    abort_on_panic(|| {
-        // SAFETY: the slot is the coroutine's own and idle; the pointers are the caller's, and
-        // nothing leaves this closure before the slot is done.
-        unsafe { ring.start(slot, op) };
-        while !slot.is_done() {
-            let stop = match stopped {
-                None => Stop::of(wait::suspend(worker, reason, deadline, false), cut),
-                // Some kernels miss a cancel that comes while they look at an operation.
-                Some(_) => {
-                    let again = worker.after(CANCEL_AGAIN_AFTER);
-                    Stop::of(wait::suspend(worker, reason, Some(again), true), None)
-                }
-            };
-            if stop.is_some() && !slot.is_done() {
-                *stopped = stopped.or(stop);
-                // SAFETY: the slot's operation is in flight.
-                unsafe { ring.cancel(slot) };
+    let bomb = Bomb;
+    // SAFETY: the slot is the coroutine's own and idle; the pointers are the caller's, and nothing
+    // leaves this function before the slot is done.
+    unsafe { ring.start(slot, op) };
+    while !slot.is_done() {
+        let stop = match stopped {
+            None => Stop::of(wait::suspend(worker, reason, deadline, false), cut),
+            // Some kernels miss a cancel that comes while they look at an operation.
+            Some(_) => {
+                let again = worker.after(CANCEL_AGAIN_AFTER);
+                Stop::of(wait::suspend(worker, reason, Some(again), true), None)
             }
+        };
+        if stop.is_some() && !slot.is_done() {
+            *stopped = stopped.or(stop);
+            // SAFETY: the slot's operation is in flight.
+            unsafe { ring.cancel(slot) };
         }
-    });
+    }
+    bomb.defuse();
     slot.take().expect("done")
 }
 

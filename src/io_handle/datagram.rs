@@ -67,7 +67,7 @@ impl IoHandle {
         let op = Op::RecvMsg { fd: self.as_raw(), message: &mut message, flags: 0 };
         // SAFETY: what the header names lives in this frame and the caller's, and `perform` returns
         // or unwinds only when the kernel has let go of it.
-        let len = unsafe { self.perform(Direction::Read, op, buffer.len()) }?;
+        let len = unsafe { self.perform(Direction::Read, &op, buffer.len()) }?;
         // SAFETY: the kernel has filled in the header and what it names.
         Ok(unsafe { arrived(&message, name, len) })
     }
@@ -91,7 +91,7 @@ impl IoHandle {
         }
         let op = Op::SendMsg { fd: self.as_raw(), message: &message };
         // SAFETY: as in `receive_datagram`; the kernel only reads what the header names.
-        unsafe { self.perform(Direction::Write, op, bytes.len()) }
+        unsafe { self.perform(Direction::Write, &op, bytes.len()) }
     }
 
     /// Waits for a datagram, and takes at once those that have come with it: one for each slice of

@@ -60,7 +60,7 @@ impl IoHandle {
             let op = Op::RecvMsg { fd: self.fd.as_raw_fd(), message: &mut message, flags };
             // SAFETY: what the header names lives in this frame and the caller's, and `perform`
             // returns or unwinds only when the kernel has let go of it.
-            let len = unsafe { self.perform(Direction::Read, op, buffer.len()) }?;
+            let len = unsafe { self.perform(Direction::Read, &op, buffer.len()) }?;
             // SAFETY: as above.
             unsafe { *storage_len = message.msg_namelen };
             Ok(len)
@@ -75,7 +75,7 @@ impl IoHandle {
         let message = message_to(&mut vector, address);
         let op = Op::SendMsg { fd: self.fd.as_raw_fd(), message: &message };
         // SAFETY: as in `recv_from`; the kernel only reads what the header names.
-        unsafe { self.perform(Direction::Write, op, buffer.len()) }
+        unsafe { self.perform(Direction::Write, &op, buffer.len()) }
     }
 
     /// As [`send_to`](IoHandle::send_to), on AF_UNIX: the kernel would wait for room in the
@@ -112,7 +112,7 @@ impl IoHandle {
         control.put(descriptors, &mut message);
         let op = Op::SendMsg { fd: self.fd.as_raw_fd(), message: &message };
         // SAFETY: as in `send_to`; the control buffer lives in this frame.
-        unsafe { self.perform(Direction::Write, op, buffer.len()) }
+        unsafe { self.perform(Direction::Write, &op, buffer.len()) }
     }
 
     /// Receives bytes and at most so many descriptors, close-on-exec.
@@ -133,7 +133,7 @@ impl IoHandle {
         let flags = libc::MSG_CMSG_CLOEXEC;
         let op = Op::RecvMsg { fd: self.fd.as_raw_fd(), message: &mut message, flags };
         // SAFETY: as in `recv_from`; the control buffer lives in this frame.
-        let len = unsafe { self.perform(Direction::Read, op, buffer.len()) }?;
+        let len = unsafe { self.perform(Direction::Read, &op, buffer.len()) }?;
         // SAFETY: the kernel has just filled the control buffer in, and nobody has looked yet.
         let mut fds = unsafe { take_descriptors(&message) };
         let too_many = fds.len() > descriptors_max;
@@ -215,7 +215,7 @@ pub(super) fn vector(buffer: *mut u8, len: usize) -> libc::iovec {
 }
 
 pub(super) fn message(vector: &mut libc::iovec) -> libc::msghdr {
-    super::message(vector, 1)
+    super::transfer::message(vector, 1)
 }
 
 pub(super) fn message_to(vector: &mut libc::iovec, address: &SockAddr) -> libc::msghdr {

@@ -51,6 +51,12 @@ impl Mode {
         self.nonblocking.load(Ordering::Relaxed)
     }
 
+    /// Whether it is known to be in blocking mode: then the timeouts are known, too.
+    #[inline]
+    pub(super) fn is_blocking(&self) -> bool {
+        !self.unknown.load(Ordering::Acquire) && !self.nonblocking.load(Ordering::Relaxed)
+    }
+
     /// As `is_nonblocking`, where the kernel has just behaved like it: somebody may have set the
     /// flag through a descriptor that we know nothing of.
     #[cold]
@@ -72,6 +78,12 @@ impl Mode {
     #[inline]
     pub(crate) fn timeout(&self, fd: BorrowedFd<'_>, direction: Direction) -> Option<Duration> {
         self.learn(fd);
+        self.known_timeout(direction)
+    }
+
+    /// The timeout, where the kernel need not be asked.
+    #[inline]
+    pub(super) fn known_timeout(&self, direction: Direction) -> Option<Duration> {
         match self.stored(direction).load(Ordering::Relaxed) {
             0 => None,
             nanos => Some(Duration::from_nanos(nanos)),

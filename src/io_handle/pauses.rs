@@ -21,7 +21,8 @@ use std::time::Duration;
 use socket2::{SockAddr, SockRef};
 
 use super::bounds::{Bounds, WasCut};
-use super::{Call, Direction, IoHandle, Stop, blocking, ended, refused, unwinding};
+use super::call::{Call, Stop, refused};
+use super::{Direction, IoHandle, blocking, ended, unwinding};
 use crate::clock::{self, Nanos};
 use crate::wait::{self, Kind, Reason, Signal};
 use crate::{current, limit};

@@ -7,7 +7,9 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd};
 
-use super::{Call, Direction, IoHandle, Op, begin_call, transfer_len};
+use super::call::Call;
+use super::transfer::transfer_len;
+use super::{Direction, IoHandle, Op, begin_call};
 use crate::driver::uring::Uring;
 
 impl IoHandle {
@@ -21,7 +23,7 @@ impl IoHandle {
         let op = Op::Read { fd: self.fd.as_raw_fd(), buffers: buffers.as_ptr().cast(), count };
         // SAFETY: `IoSliceMut` has the layout of `iovec`; the buffers are ours for the call, and
         // `perform` returns or unwinds only when the kernel has let go of them.
-        unsafe { self.perform(Direction::Read, op, len) }
+        unsafe { self.perform(Direction::Read, &op, len) }
     }
 
     /// Writes from the buffers; may write less.
@@ -30,7 +32,7 @@ impl IoHandle {
         let count = buffers.len().min(libc::UIO_MAXIOV as usize);
         let op = Op::Write { fd: self.fd.as_raw_fd(), buffers: buffers.as_ptr().cast(), count };
         // SAFETY: as in `read`.
-        unsafe { self.perform(Direction::Write, op, len) }
+        unsafe { self.perform(Direction::Write, &op, len) }
     }
 
     /// Makes the call once, without waiting.
@@ -38,12 +40,14 @@ impl IoHandle {
     /// # Safety
     ///
     /// The operation's pointers are valid for the call.
+    #[inline]
     pub(super) unsafe fn attempt(&self, op: &Op) -> io::Result<i32> {
         // SAFETY: the caller's pointers.
         match unsafe { op.attempt(false) } {
+            Ok(moved) => Ok(moved),
             // SAFETY: the caller's pointers.
             Err(error) if op.needs_mode(&error) => unsafe { self.attempt_by_mode(op) },
-            result => result,
+            Err(error) => Err(error),
         }
     }
 

@@ -16,6 +16,7 @@ const TRANSFER_MAX: usize = 0x7fff_f000;
 const HERE: u64 = u64::MAX;
 
 /// The entry for `op`; its user data is for the caller to set.
+#[inline]
 pub(super) fn operation(op: &Op) -> Entry {
     match *op {
         Op::Recv { fd, buffer, len, flags } => opcode::Recv::new(Fd(fd), buffer, transfer_len(len))

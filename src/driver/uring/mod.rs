@@ -160,6 +160,7 @@ impl Uring {
     /// * The slot is `Idle` or `Done`, and outlives the driver. Its address fits 48 bits.
     /// * Until it is `Done` again, all that `op` points to stays valid and otherwise untouched,
     ///   and the descriptor stays open.
+    #[inline]
     pub(crate) unsafe fn start(&self, slot: *const OpSlot, op: &Op) {
         // SAFETY: the caller vouches for the slot.
         let this = unsafe { &*slot };
@@ -169,10 +170,15 @@ impl Uring {
         let entry = encode::operation(op).user_data(user_data::of(this));
         // SAFETY: the caller keeps what the entry points to.
         if !unsafe { self.stage(&entry) } {
-            self.land(this, -libc::EAGAIN, 0, OpState::Reaped);
-            // SAFETY: a slot that was out and not `CancelQueued` is in no queue.
-            unsafe { self.reaped.push(slot) };
+            self.fail_to_start(this);
         }
+    }
+
+    #[cold]
+    fn fail_to_start(&self, slot: &OpSlot) {
+        self.land(slot, -libc::EAGAIN, 0, OpState::Reaped);
+        // SAFETY: a slot that was out and not `CancelQueued` is in no queue.
+        unsafe { self.reaped.push(slot) };
     }
 
     /// Asks for an early end of what the slot has in flight, if it has: the next turn sends it.
@@ -198,7 +204,7 @@ impl Uring {
     ///
     /// If the ring is broken beyond repair: completions lost, or `io_uring_enter` forbidden
     /// after the ring was opened.
-    pub(crate) fn turn(&self, wait: Wait, completed: &mut dyn FnMut(*const OpSlot)) -> Turn {
+    pub(crate) fn turn(&self, wait: Wait, completed: &mut impl FnMut(*const OpSlot)) -> Turn {
         let calls = self.ring.system_calls();
         let mut reported = 0;
         loop {
@@ -262,12 +268,18 @@ impl Uring {
     /// # Safety
     ///
     /// All that the entry points to stays valid until its terminal completion.
+    #[inline]
     unsafe fn stage(&self, entry: &Entry) -> bool {
+        // SAFETY: the caller vouches for the entry.
+        unsafe { self.ring.push(entry) || self.make_room_and_stage(entry) }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Uring::stage`].
+    #[cold]
+    unsafe fn make_room_and_stage(&self, entry: &Entry) -> bool {
         for _ in 0..FLUSH_ATTEMPTS {
-            // SAFETY: the caller vouches for the entry.
-            if unsafe { self.ring.push(entry) } {
-                return true;
-            }
             let entered = self.enter(Wait::Poll);
             // The enter may have completed operations. They are taken out of the completion
             // queue, lest a long row of starts overflows it, and reported by the next turn.
@@ -275,6 +287,10 @@ impl Uring {
                 // SAFETY: a slot that has just landed is in no queue, and outlives the driver.
                 unsafe { self.reaped.push(slot) };
             });
+            // SAFETY: the caller vouches for the entry.
+            if unsafe { self.ring.push(entry) } {
+                return true;
+            }
             if entered == Entered::Stuck {
                 thread::yield_now();
             }

@@ -14,7 +14,7 @@ use io_uring::{cqueue, opcode};
 
 use super::encode;
 use super::refusal;
-use super::ring::{Cqe, LADDER, Ring, Setup, Timeout};
+use super::ring::{LADDER, Ring, Setup, Timeout};
 use crate::driver::Refused;
 use crate::driver::op::Op;
 
@@ -143,7 +143,7 @@ impl SelfTest<'_> {
     fn no_operation(&self) -> Result<(), Refused> {
         const STEP: &str = "no-operation";
         self.put(opcode::Nop::new().build(), 11, STEP)?;
-        self.expect(11, |cqe| cqe.result == 0, STEP)
+        self.expect(11, |cqe| cqe.result() == 0, STEP)
     }
 
     /// A receive waits for its byte.
@@ -154,7 +154,7 @@ impl SelfTest<'_> {
         self.put(receive_into(&far, byte), 21, STEP)?;
         self.expect_nothing(STEP)?;
         near.write_all(b"r").map_err(|_| failed(STEP, "no send"))?;
-        self.expect(21, |cqe| cqe.result == 1, STEP)?;
+        self.expect(21, |cqe| cqe.result() == 1, STEP)?;
         // SAFETY: the box from above; the receive has ended.
         match *unsafe { Box::from_raw(byte) } {
             b'r' => Ok(()),
@@ -169,7 +169,7 @@ impl SelfTest<'_> {
         let byte = Box::into_raw(Box::new(0u8));
         self.put(receive_into(&far, byte), 31, STEP)?;
         self.put(encode::cancel(31), 32, STEP)?;
-        self.expect(31, |cqe| cqe.result == -libc::ECANCELED, STEP)?;
+        self.expect(31, |cqe| cqe.result() == -libc::ECANCELED, STEP)?;
         self.expect_nothing(STEP)?;
         // SAFETY: the box from above; the receive has ended.
         drop(unsafe { Box::from_raw(byte) });
@@ -189,13 +189,15 @@ impl SelfTest<'_> {
         self.expect_nothing(STEP)?;
         for _ in 0..2 {
             ring_bell(&doorbell);
-            let rang =
-                |cqe: Cqe| cqe.result & i32::from(libc::POLLIN) != 0 && cqueue::more(cqe.flags);
+            let rang = |cqe: &cqueue::Entry| {
+                cqe.result() & i32::from(libc::POLLIN) != 0 && cqueue::more(cqe.flags())
+            };
             self.expect(41, rang, STEP)?;
             silence(&doorbell);
         }
         self.put(encode::cancel(41), 42, STEP)?;
-        let ended = |cqe: Cqe| cqe.result == -libc::ECANCELED && !cqueue::more(cqe.flags);
+        let ended =
+            |cqe: &cqueue::Entry| cqe.result() == -libc::ECANCELED && !cqueue::more(cqe.flags());
         self.expect(41, ended, STEP)
     }
 
@@ -221,11 +223,11 @@ impl SelfTest<'_> {
     fn expect(
         &self,
         user_data: u64,
-        is_right: impl Fn(Cqe) -> bool,
+        is_right: impl Fn(&cqueue::Entry) -> bool,
         step: &'static str,
     ) -> Result<(), Refused> {
         match self.completion(step)? {
-            cqe if cqe.user_data == user_data && is_right(cqe) => Ok(()),
+            cqe if cqe.user_data() == user_data && is_right(&cqe) => Ok(()),
             cqe => Err(surprise(step, cqe)),
         }
     }
@@ -239,7 +241,7 @@ impl SelfTest<'_> {
     }
 
     /// The next completion, waited for if need be.
-    fn completion(&self, step: &'static str) -> Result<Cqe, Refused> {
+    fn completion(&self, step: &'static str) -> Result<cqueue::Entry, Refused> {
         if let Some(cqe) = self.ring.pop() {
             return Ok(cqe);
         }
@@ -273,8 +275,8 @@ fn failed(step: &'static str, what: &str) -> Refused {
     refusal::self_test(step, what)
 }
 
-fn surprise(step: &'static str, cqe: Cqe) -> Refused {
-    let Cqe { user_data, result, flags } = cqe;
+fn surprise(step: &'static str, cqe: cqueue::Entry) -> Refused {
+    let (user_data, result, flags) = (cqe.user_data(), cqe.result(), cqe.flags());
     let what = format!("user data {user_data:#x} completed with {result}, flags {flags:#x}");
     refusal::self_test(step, &what)
 }

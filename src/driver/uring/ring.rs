@@ -8,11 +8,12 @@
 
 use std::cell::Cell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 
 use io_uring::squeue::Entry;
 use io_uring::types::{SubmitArgs, Timespec};
-use io_uring::{EnterFlags, IoUring, Parameters, Probe};
+use io_uring::{EnterFlags, IoUring, Parameters, Probe, cqueue};
 
 use crate::clock::Nanos;
 
@@ -51,13 +52,11 @@ pub(super) enum Timeout {
     After(Nanos),
 }
 
-/// One completion queue entry.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cqe {
-    pub(super) user_data: u64,
-    pub(super) result: i32,
-    pub(super) flags: u32,
-}
+/// How many completions are copied out of the queue at a time: 1 KiB of stack.
+pub(super) const BATCH: usize = 64;
+
+/// Room for a batch of completions.
+pub(super) type Room = [MaybeUninit<cqueue::Entry>; BATCH];
 
 pub(super) struct Ring {
     ring: IoUring,
@@ -107,6 +106,7 @@ impl Ring {
     /// # Safety
     ///
     /// All that the entry points to stays valid until its terminal completion.
+    #[inline]
     pub(super) unsafe fn push(&self, entry: &Entry) -> bool {
         // SAFETY: no other view of the submission queue is alive: each ends in its statement.
         // The caller vouches for the entry.
@@ -135,16 +135,22 @@ impl Ring {
 
     /// Completions lost for good: the queue was full and there was no memory to keep them aside.
     pub(super) fn lost_completions(&self) -> u32 {
-        // SAFETY: as in `pop`.
+        // SAFETY: as in `take`.
         unsafe { self.ring.completion_shared().overflow() }
     }
 
-    /// Takes the oldest completion. The head is given back at once, so that the kernel has the
-    /// room, and so that a callback may use the ring between two calls.
-    pub(super) fn pop(&self) -> Option<Cqe> {
+    /// Takes the oldest completions, as many as there is room for. The head is given back at once,
+    /// so that the kernel has the room, and so that a callback may use the ring.
+    #[inline]
+    pub(super) fn take<'a>(&self, room: &'a mut Room) -> &'a [cqueue::Entry] {
         // SAFETY: no other view of the completion queue is alive: each ends in its statement.
-        let entry = unsafe { self.ring.completion_shared().next() }?;
-        Some(Cqe { user_data: entry.user_data(), result: entry.result(), flags: entry.flags() })
+        unsafe { self.ring.completion_shared().fill(room) }
+    }
+
+    /// Takes the oldest completion alone.
+    pub(super) fn pop(&self) -> Option<cqueue::Entry> {
+        // SAFETY: as in `take`.
+        unsafe { self.ring.completion_shared().next() }
     }
 
     /// Submits what is staged, runs deferred completions, and sleeps until `minimum`

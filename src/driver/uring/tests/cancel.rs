@@ -137,12 +137,8 @@ fn a_cancel_that_found_nothing_may_be_repeated() {
     bench.turn(Wait::Poll);
     // As the kernel would answer if it had the operation in its hands just then.
     slot.state.set(OpState::CancelSent);
-    let missed = crate::driver::uring::ring::Cqe {
-        user_data: crate::driver::uring::user_data::of(slot) | 1,
-        result: -libc::ENOENT,
-        flags: 0,
-    };
-    bench.uring.cancel_missed(missed);
+    let answer = crate::driver::uring::user_data::of(slot) | 1;
+    bench.uring.cancel_missed(answer, -libc::ENOENT);
     assert_eq!(slot.state.get(), OpState::InFlight);
     assert_eq!(bench.uring.counters().missed_cancels, 1);
     bench.cancel(slot);

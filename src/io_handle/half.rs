@@ -1,0 +1,30 @@
+//! One half of a descriptor: whose turn it is, and how its last transfer went.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use super::claim::Claim;
+
+pub(super) struct Half {
+    pub(super) claim: Claim,
+    /// An inline attempt is likely to succeed.
+    pub(super) inline: AtomicBool,
+    /// Ring operations since the last probe.
+    unprobed: AtomicU8,
+}
+
+/// Of so many ring operations on datagrams, one has an inline attempt follow.
+const PROBE_PERIOD: u8 = 8;
+
+impl Half {
+    pub(super) const fn new(inline: bool) -> Half {
+        let unprobed = AtomicU8::new(0);
+        Half { claim: Claim::new(), inline: AtomicBool::new(inline), unprobed }
+    }
+
+    /// Counts a ring operation. Only who holds the claim asks.
+    pub(super) fn is_probe_due(&self) -> bool {
+        let count = (self.unprobed.load(Ordering::Relaxed) + 1) % PROBE_PERIOD;
+        self.unprobed.store(count, Ordering::Relaxed);
+        count == 0
+    }
+}
