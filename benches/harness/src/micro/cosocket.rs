@@ -3,13 +3,13 @@
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cosocket::sync::{Mutex, mpmc};
 use cosocket::thread::{self, Thread};
 use cosocket::{Builder, Runtime};
 
-use super::{FAR, Footprint, MANY, MILLION, Measured, STEPS, per_step, time};
+use super::{FAR, Footprint, MANY, MILLION, Measured, STEPS, Stopwatch, per_step, time};
 
 pub fn measure(name: &str) -> Measured {
     match name {
@@ -53,7 +53,7 @@ fn million_runtime() -> Runtime {
 fn suspend_many<T>(count: usize, at_rest: impl FnOnce(usize) -> T) -> (f64, T) {
     let begun = Arc::new(AtomicUsize::new(0));
     let mut handles = Vec::with_capacity(count);
-    let start = Instant::now();
+    let start = Stopwatch::start();
     for _ in 0..count {
         let begun = Arc::clone(&begun);
         handles.push(cosocket::spawn(move || {
@@ -95,7 +95,7 @@ fn sleep_many(count: usize) -> f64 {
     while ready.load(Relaxed) < count {
         thread::yield_now();
     }
-    let start = Instant::now();
+    let start = Stopwatch::start();
     sleepers.iter().for_each(|sleeper| sleeper.thread().unpark());
     while begun.load(Relaxed) < count {
         thread::yield_now();
@@ -215,15 +215,14 @@ mod switch {
 
 #[cfg(cosocket_internals)]
 mod timer {
-    use super::super::{FAR, MILLION, Measured, Noise};
+    use super::super::{FAR, MILLION, Measured, Noise, Stopwatch};
     use cosocket::internals::{Timer, Wheel};
-    use std::time::Instant;
 
     /// A million timers on the wheel of a worker.
     pub fn measure() -> Measured {
         let (wheel, mut noise) = (Wheel::new(1 << 50), Noise(1));
         let timers: Vec<Timer> = (0..MILLION).map(|_| Timer::new()).collect();
-        let start = Instant::now();
+        let start = Stopwatch::start();
         for timer in &timers {
             // SAFETY: the timers stay in their places, and are disarmed before they are dropped.
             unsafe { wheel.arm(timer, (1 << 50) + noise.next() % FAR.as_nanos() as u64) };
