@@ -42,7 +42,10 @@ use crate::wait::{Kind, Reason, WaitSlot};
 /// Where in the picture above a coroutine is. Owner only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
+    /// Any worker may begin it, or it is on its way to one.
     Unstarted,
+    /// Spawned by its own worker, in whose queue of unstarted ones it is.
+    Placed,
     Ready,
     Running,
     Suspended,
@@ -460,7 +463,9 @@ impl<F: FnOnce() -> T, T, K: Kept> Outcome<T> for Packet<F, T, K> {
 
 /// A handle's drop: whoever comes second, coroutine or handle, gets the result to drop.
 pub(crate) fn detach<T>(packet: &dyn Outcome<T>) -> Option<thread::Result<T>> {
-    if packet.identity().progress.fetch_or(DETACHED, Ordering::AcqRel) & DONE != 0 {
+    let identity = packet.identity();
+    // A look first: after a join the coroutine is long past asking, and need not be told.
+    if identity.is_done() || identity.progress.fetch_or(DETACHED, Ordering::AcqRel) & DONE != 0 {
         // SAFETY: the one handle is what is being dropped.
         return unsafe { packet.take() };
     }

@@ -4,7 +4,7 @@
 //! ```text
 //!              occupy           begin                 retire, not QUEUED
 //!   FINISHED ---------> UNSTARTED -----> (running) ------------------------> FINISHED
-//!   generation g        g                g    |                              generation g + 1
+//!   generation g        g        settle  g    |                              generation g + 1
 //!                                             | retire, QUEUED               ^
 //!                                             `--> FINISHED | QUEUED --------' the drain
 //!                                                  g
@@ -126,6 +126,15 @@ impl Signals {
         debug_assert_eq!(bits_of(state), FINISHED, "the block is in use");
         self.state.store(word(generation_of(state), UNSTARTED), Ordering::Relaxed);
         generation_of(state)
+    }
+
+    /// The owner spawned it for itself, and has shown it to nobody yet: signals come through the
+    /// inbox from the first one on, and `begin` is not needed. As in `occupy`, the plain store is
+    /// published with the handle; and so must be what tells other threads the worker.
+    pub(crate) fn settle(&self) {
+        let state = self.state.load(Ordering::Relaxed);
+        debug_assert_eq!(bits_of(state), UNSTARTED, "others know of it");
+        self.state.store(word(generation_of(state), 0), Ordering::Relaxed);
     }
 
     /// The generation now, for a waker that kept only the block. The coroutine it meant may be

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::census::{self, Census};
-use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned};
+use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned, Stage};
 use crate::cosocket::{Connection, Names, pool::Pools};
 use crate::deadlock::Silence;
 use crate::mailbox::Mailbox;
@@ -160,8 +160,8 @@ impl Shared {
     }
 
     /// Publishes a coroutine: here, on another worker, or for whoever has time.
-    fn place(&self, block: &'static Coroutine, place: Place) {
-        let worker = current::worker().filter(|worker| ptr::eq(&*worker.runtime, self));
+    /// `worker` is the caller's, if it is of this runtime.
+    fn place(&self, worker: Option<&Worker>, block: &'static Coroutine, place: Place) {
         if let Some(worker) = worker
             && (place == Place::Here || self.seats.len() == 1)
         {
@@ -194,6 +194,8 @@ impl Shared {
     fn place_here(&self, worker: &Worker, block: &'static Coroutine) {
         self.seats[worker.index].census.count_placed();
         block.home.store(worker.mailbox.index() as u32, Ordering::Release);
+        block.signals.settle();
+        block.stage.set(Stage::Placed);
         worker.fresh.push(block);
     }
 
@@ -262,7 +264,7 @@ impl Shared {
         let spawned: Arc<dyn Spawned> = unsafe { std::mem::transmute(spawned) };
         // SAFETY: a block just taken is vacant.
         unsafe { block.furnish(spawned, reserved) };
-        self.place(block, options.place);
+        self.place(worker, block, options.place);
         Ok(packet)
     }
 }

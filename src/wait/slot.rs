@@ -66,6 +66,9 @@ impl WaitSlot {
 
     /// Takes a waiter back that was put here, whether it was woken or not.
     pub(crate) fn remove(&self, waiter: &Waiter) {
+        if waiter.is_woken() {
+            return;
+        }
         let (mine, none) = (ptr::from_ref(waiter).cast_mut(), ptr::null_mut());
         let taken = self.waiter.compare_exchange(mine, none, Ordering::AcqRel, Ordering::Acquire);
         if taken.is_err() {
