@@ -157,6 +157,7 @@ impl Coroutine {
         Reason { kind: self.reason_kind.get(), fd: self.reason_fd.get() }
     }
 
+    #[inline]
     pub(crate) fn set_reason(&self, reason: Reason) {
         self.reason_kind.set(reason.kind);
         self.reason_fd.set(reason.fd);
@@ -304,6 +305,7 @@ impl Identity {
         self.name.as_ref().map(|name| &*name.0)
     }
 
+    #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.progress.load(Ordering::Acquire) & DONE != 0
     }
@@ -315,6 +317,7 @@ impl Identity {
 
     /// Waits for the result to be in place. A coroutine suspends, a plain thread blocks.
     /// Returns false if the waiting coroutine was cancelled first (never when `shielded`).
+    #[inline]
     pub(crate) fn wait_done(&self, shielded: bool) -> bool {
         self.joiner.wait(|| self.is_done(), Reason::JOIN, shielded)
     }

@@ -134,6 +134,7 @@ impl Worker {
     }
 
     /// Whether the current coroutine unwinds; see the module.
+    #[inline]
     pub(crate) fn is_unwinding(&self) -> bool {
         std::thread::panicking()
             && (!self.unwinds.foreign.get() || self.current().unwinding.get().is_some())
@@ -141,11 +142,18 @@ impl Worker {
 
     /// Whether a cancel raised now might be a second panic in an unwind, which would end the
     /// process: then it is held back, until no panic is counted any more.
+    #[inline]
     pub(crate) fn may_be_unwinding(&self) -> bool {
+        std::thread::panicking() && self.must_not_raise()
+    }
+
+    /// A panic is counted on this thread.
+    #[cold]
+    fn must_not_raise(&self) -> bool {
         if self.is_unwinding() {
             return true;
         }
-        let may_be = std::thread::panicking() && self.current().panicked.get();
+        let may_be = self.current().panicked.get();
         if may_be {
             self.unwinds.doubted.set(true);
         }

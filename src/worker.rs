@@ -212,6 +212,7 @@ impl Worker {
         self.give_way(me);
     }
 
+    #[inline]
     fn give_way(&self, me: &'static Coroutine) {
         if !me.hooked.get() {
             self.give_way_unhooked(me);
@@ -220,6 +221,8 @@ impl Worker {
         }
     }
 
+    /// Apart from what is inlined above it: the switch saves all registers.
+    #[inline(never)]
     fn give_way_unhooked(&self, me: &'static Coroutine) {
         self.note_unwind(me);
         // What runs on this stack until the switch, and after it, is the scheduler.
@@ -335,14 +338,20 @@ impl Worker {
     }
 
     /// Bookkeeping at the start of a wait.
-    pub(crate) fn enter_wait_of(&self, me: &Coroutine) {
-        let outside = usize::from(me.reason().ends_by_itself());
-        self.outside_waits.set(self.outside_waits.get() + outside);
+    #[inline]
+    pub(crate) fn enter_wait_of(&self, me: &Coroutine, reason: Reason) {
+        me.set_reason(reason);
+        if reason.ends_by_itself() {
+            self.outside_waits.set(self.outside_waits.get() + 1);
+        }
     }
 
-    pub(crate) fn leave_wait_of(&self, me: &Coroutine) {
-        let outside = usize::from(me.reason().ends_by_itself());
-        self.outside_waits.set(self.outside_waits.get() - outside);
+    /// And at its end.
+    #[inline]
+    pub(crate) fn leave_wait_of(&self, me: &Coroutine, reason: Reason) {
+        if reason.ends_by_itself() {
+            self.outside_waits.set(self.outside_waits.get() - 1);
+        }
         me.set_reason(Reason::NONE);
     }
 
@@ -467,6 +476,7 @@ impl Worker {
     }
 
     /// Whether the block is this worker's, and everything in it this thread's to touch.
+    #[inline]
     pub(crate) fn is_home_of(&self, block: &Coroutine) -> bool {
         // Acquire: of a block that another thread has placed here, we may read the rest.
         block.home.load(Ordering::Acquire) == self.mailbox.index() as u32
@@ -492,7 +502,18 @@ impl Drop for Worker {
 /// Sets bits in a coroutine's signals and wakes it, from any thread. On its own worker this takes
 /// neither an atomic read-modify-write (for a plain wake) nor a system call.
 pub(crate) fn signal(coroutine: &'static Coroutine, generation: u32, bits: u32) {
-    if let Some(worker) = current::worker()
+    signal_from(current::worker(), coroutine, generation, bits);
+}
+
+/// As [`signal`], where the caller's worker is known.
+#[inline]
+pub(crate) fn signal_from(
+    worker: Option<&Worker>,
+    coroutine: &'static Coroutine,
+    generation: u32,
+    bits: u32,
+) {
+    if let Some(worker) = worker
         && worker.is_home_of(coroutine)
         && coroutine.signals.generation() == generation
         && coroutine.stage.get() != Stage::Unstarted
@@ -507,6 +528,11 @@ pub(crate) fn signal(coroutine: &'static Coroutine, generation: u32, bits: u32) 
         worker.make_ready(coroutine);
         return;
     }
+    signal_elsewhere(coroutine, generation, bits);
+}
+
+#[inline(never)]
+fn signal_elsewhere(coroutine: &'static Coroutine, generation: u32, bits: u32) {
     if let mailbox::Outcome::MustLink = coroutine.signals.signal(generation, bits) {
         // It cannot change before the owner drains the link that we now make.
         let home = registry::mailbox(coroutine.home.load(Ordering::Acquire) as usize);
