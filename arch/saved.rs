@@ -53,6 +53,26 @@ impl Context {
     }
 }
 
+/// What a coroutine reads of its stack before it is back in its own code.
+const PREFETCHED_BYTES: usize = 384;
+const LINE_BYTES: usize = 64;
+
+/// Brings the line of memory at `address` into the cache, while the caller goes on: a hint, which
+/// may be given of any address.
+#[inline]
+pub fn prefetch(address: *const ()) {
+    isa::prefetch(address);
+}
+
+/// Does that for what `context`, if it is suspended, needs of its stack when it goes on.
+#[inline]
+pub fn prefetch_stack(context: &Context) {
+    let sp = context.sp.get();
+    for line in 0..PREFETCHED_BYTES / LINE_BYTES {
+        isa::prefetch(sp.wrapping_byte_add(line * LINE_BYTES));
+    }
+}
+
 impl Default for Context {
     fn default() -> Context {
         Context::new()

@@ -1,8 +1,19 @@
 //! A first-in-first-out queue of coroutines, linked through their control blocks.
+//!
+//! Where thousands take turns, block and stack of the next one are in no cache. So whoever takes one
+//! has the processor fetch the stack of the one behind it and the block of the one behind that,
+//! whose address is known by then:
+//!
+//! ```text
+//!   head -> [first] -> [second] -> [third] -> ...
+//!            taken      its stack   its block
+//!                       fetched     fetched
+//! ```
 
 use std::cell::Cell;
 use std::ptr;
 
+use crate::arch;
 use crate::coroutine::Coroutine;
 
 /// Owner-thread only. A coroutine is in one queue at most.
@@ -40,5 +51,22 @@ impl ReadyQueue {
             self.tail.set(ptr::null());
         }
         Some(coroutine)
+    }
+
+    /// [`pop`](ReadyQueue::pop), of coroutines that are suspended; sees to the next two.
+    #[inline]
+    pub(crate) fn pop_suspended(&self) -> Option<&'static Coroutine> {
+        let first = self.pop()?;
+        // SAFETY: as in `push`.
+        if let Some(second) = unsafe { self.head.get().as_ref() }
+            && let third = second.next.get()
+            && !third.is_null()
+        {
+            // SAFETY: a queued coroutine does not run, so its context is not written to.
+            arch::prefetch_stack(unsafe { &*second.context.get() });
+            arch::prefetch(third.cast());
+            arch::prefetch(third.wrapping_byte_add(64).cast());
+        }
+        Some(first)
     }
 }

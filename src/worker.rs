@@ -264,7 +264,7 @@ impl Worker {
             return Some(started);
         }
         self.fresh_next.set(has_fresh);
-        self.ready.pop()
+        self.ready.pop_suspended()
     }
 
     /// The next closure to run, on its way. Apart, so that a turn without one saves no registers
