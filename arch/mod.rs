@@ -92,6 +92,9 @@ compile_error!(
      enable its feature `corosensei`"
 );
 
+/// A line of the cache, on most processors.
+pub const LINE_BYTES: usize = 64;
+
 /// What a coroutine runs first, on its own stack: the word of the first `resume` and the `data`
 /// given to `init`. Leaves by `exit`.
 pub type Entry = unsafe extern "C" fn(word: usize, data: *mut ()) -> !;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ptr;
 
-use super::{Bounds, Entry, Registers, Visit, isa};
+use super::{Bounds, Entry, LINE_BYTES, Registers, Visit, isa};
 
 /// A coroutine may switch to a coroutine.
 pub const DIRECT: bool = true;
@@ -55,7 +55,6 @@ impl Context {
 
 /// What a coroutine reads of its stack before it is back in its own code.
 const PREFETCHED_BYTES: usize = 384;
-const LINE_BYTES: usize = 64;
 
 /// Brings the line of memory at `address` into the cache, while the caller goes on: a hint, which
 /// may be given of any address.

@@ -31,6 +31,13 @@ impl ReadyQueue {
         self.head.get().is_null()
     }
 
+    /// The one that `pop` would take.
+    #[inline]
+    pub(crate) fn front(&self) -> Option<&'static Coroutine> {
+        // SAFETY: as in `push`.
+        unsafe { self.head.get().as_ref() }
+    }
+
     #[inline]
     pub(crate) fn push(&self, coroutine: &'static Coroutine) {
         coroutine.next.set(ptr::null());
@@ -44,8 +51,7 @@ impl ReadyQueue {
 
     #[inline]
     pub(crate) fn pop(&self) -> Option<&'static Coroutine> {
-        // SAFETY: as in `push`.
-        let coroutine = unsafe { self.head.get().as_ref() }?;
+        let coroutine = self.front()?;
         self.head.set(coroutine.next.get());
         if self.head.get().is_null() {
             self.tail.set(ptr::null());
@@ -57,16 +63,22 @@ impl ReadyQueue {
     #[inline]
     pub(crate) fn pop_suspended(&self) -> Option<&'static Coroutine> {
         let first = self.pop()?;
-        // SAFETY: as in `push`.
-        if let Some(second) = unsafe { self.head.get().as_ref() }
+        if let Some(second) = self.front()
             && let third = second.next.get()
             && !third.is_null()
         {
-            // SAFETY: a queued coroutine does not run, so its context is not written to.
-            arch::prefetch_stack(unsafe { &*second.context.get() });
-            arch::prefetch(third.cast());
-            arch::prefetch(third.wrapping_byte_add(64).cast());
+            fetch_ahead(second, third);
         }
         Some(first)
     }
+}
+
+/// Apart, so that two which take turns carry no registers for it.
+#[inline(never)]
+fn fetch_ahead(second: &Coroutine, third: *const Coroutine) {
+    // SAFETY: a suspended coroutine's context is not written to.
+    arch::prefetch_stack(unsafe { &*second.context.get() });
+    // Its context and links; its timer and limits.
+    arch::prefetch(third.cast());
+    arch::prefetch(third.wrapping_byte_add(arch::LINE_BYTES).cast());
 }

@@ -459,12 +459,15 @@ pub(crate) fn here() -> io::Result<Arc<Shared>> {
     }
 }
 
-/// Calls `f` with what [`here`] gives: at no count of references where there is a worker.
+/// Calls `f` with the caller's worker, if it has one, and with what [`here`] gives: at no count of
+/// references where there is a worker.
 #[inline]
-pub(crate) fn with_here<T>(f: impl FnOnce(&Shared) -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn with_here<T>(
+    f: impl FnOnce(Option<&Worker>, &Shared) -> io::Result<T>,
+) -> io::Result<T> {
     match current::worker() {
-        Some(worker) => f(&worker.runtime),
-        None => f(&*here()?),
+        Some(worker) => f(Some(worker), &worker.runtime),
+        None => f(None, &*here()?),
     }
 }
 

@@ -250,6 +250,27 @@ impl Shared {
         K: Kept + 'a,
     {
         let worker = current::worker().filter(|worker| ptr::eq(&*worker.runtime, self));
+        // SAFETY: as the caller vouches.
+        unsafe { self.spawn_from(worker, options, closure, kept) }
+    }
+
+    /// [`Shared::spawn`], where the caller's worker is known; `None` if it is not of this runtime.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub(crate) unsafe fn spawn_from<'a, F, T, K>(
+        &self,
+        worker: Option<&Worker>,
+        options: Options,
+        closure: F,
+        kept: K,
+    ) -> io::Result<Arc<dyn Outcome<T> + 'a>>
+    where
+        F: FnOnce() -> T + 'a,
+        T: 'a,
+        K: Kept + 'a,
+    {
         let reserved = match worker {
             Some(worker) => worker.reserve(options.stack_size)?,
             None => self.stacks.reserve(options.stack_size)?,

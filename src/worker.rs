@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::arch;
 use crate::blocks::{self, BlockCache};
 use crate::clock::{self, NEVER, Nanos};
-use crate::coroutine::{Coroutine, Stage};
+use crate::coroutine::{Coroutine, Frames, Stage};
 use crate::current;
 use crate::driver::arm_slot::ArmSlots;
 use crate::driver::{Driver, Wait};
@@ -273,8 +273,26 @@ impl Worker {
     fn start_next(&self) -> Option<&'static Coroutine> {
         self.fresh_next.set(false);
         let block = self.fresh.pop().or_else(|| self.runtime.take_surplus(self))?;
+        if let Some(next) = self.fresh.front() {
+            self.fetch_ahead(next);
+        }
         self.start(block);
         Some(block)
+    }
+
+    /// `next` will start next: has the processor fetch where its frames will lie, and the block of
+    /// the one after it. As [`ReadyQueue::pop_suspended`] does for those that have started.
+    fn fetch_ahead(&self, next: &Coroutine) {
+        // SAFETY: unstarted and in our queue, so the block is ours.
+        if let Frames::Reserved(reserved) = unsafe { &*next.frames.get() } {
+            self.stacks.fetch_ahead(reserved);
+        }
+        let after = next.next.get();
+        if !after.is_null() {
+            for line in 0..size_of::<Coroutine>() / arch::LINE_BYTES {
+                arch::prefetch(after.wrapping_byte_add(line * arch::LINE_BYTES).cast());
+            }
+        }
     }
 
     /// Makes a suspended coroutine ready. Waking one that is not suspended does nothing: it will
