@@ -37,7 +37,7 @@ pub fn measure(name: &str) -> Measured {
             let mut all: Vec<Suspended> = Vec::with_capacity(count);
             let before = Footprint::now();
             all.extend((0..count).map(|_| begun()));
-            let bytes = before.growth_per(count) - size_of::<Suspended>() as f64;
+            let bytes = before.growth_per(count).resident_bytes - size_of::<Suspended>() as f64;
             std::mem::forget(all);
             Some(bytes)
         }

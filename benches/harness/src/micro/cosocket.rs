@@ -9,7 +9,7 @@ use cosocket::sync::{Mutex, mpmc};
 use cosocket::thread::{self, Thread};
 use cosocket::{Builder, Runtime};
 
-use super::{FAR, Footprint, MANY, MILLION, Measured, STEPS, Stopwatch, per_step, time};
+use super::{FAR, Footprint, Growth, MANY, MILLION, Measured, STEPS, Stopwatch, per_step, time};
 
 pub fn measure(name: &str) -> Measured {
     match name {
@@ -34,8 +34,10 @@ pub fn measure(name: &str) -> Measured {
         }),
         "timer" => timer::measure(),
         "sleeps" => million_runtime().run(|| Some(sleep_many(MILLION))),
-        "memory-100k" => runtime().run(|| Some(memory(MANY))),
-        "memory-1m" => million_runtime().run(|| Some(memory(MILLION))),
+        "memory-100k" => runtime().run(|| Some(memory(MANY).resident_bytes)),
+        "memory-1m" => million_runtime().run(|| Some(memory(MILLION).resident_bytes)),
+        "tables-100k" => runtime().run(|| Some(memory(MANY).table_bytes)),
+        "tables-1m" => million_runtime().run(|| Some(memory(MILLION).table_bytes)),
         _ => None,
     }
 }
@@ -71,11 +73,12 @@ fn suspend_many<T>(count: usize, at_rest: impl FnOnce(usize) -> T) -> (f64, T) {
     (nanoseconds, said)
 }
 
-fn memory(count: usize) -> f64 {
+fn memory(count: usize) -> Growth {
+    let before = Footprint::now();
+    let (_, grown) = suspend_many(count, |count| before.growth_per(count));
     // The vector of handles is the benchmark's.
     let handle_bytes = size_of::<thread::JoinHandle<()>>() as f64;
-    let before = Footprint::now();
-    suspend_many(count, |count| before.growth_per(count)).1 - handle_bytes
+    Growth { resident_bytes: grown.resident_bytes - handle_bytes, ..grown }
 }
 
 /// So many are suspended already, and all begin to sleep. Nanoseconds for each.

@@ -62,7 +62,7 @@ fn suspend_many<T>(count: usize, at_rest: impl FnOnce(usize) -> T) -> (f64, T) {
 fn memory(count: usize) -> f64 {
     let handle_bytes = size_of::<coroutine::JoinHandle<()>>() as f64;
     let before = Footprint::now();
-    suspend_many(count, |count| before.growth_per(count)).1 - handle_bytes
+    suspend_many(count, |count| before.growth_per(count)).1.resident_bytes - handle_bytes
 }
 
 fn yield_pair(turns: u64) -> Duration {

@@ -103,7 +103,7 @@ fn memory(runtime: &Runtime, count: usize) -> f64 {
         }
         // The vector of handles is the benchmark's.
         let handle_bytes = size_of_val(&handles[..]) as f64 / count as f64;
-        before.growth_per(count) - handle_bytes
+        before.growth_per(count).resident_bytes - handle_bytes
     })
 }
 
