@@ -63,11 +63,11 @@ impl ReadyQueue {
     #[inline]
     pub(crate) fn pop_suspended(&self) -> Option<&'static Coroutine> {
         let first = self.pop()?;
+        // Two that take turns have only one behind the other.
         if let Some(second) = self.front()
-            && let third = second.next.get()
-            && !third.is_null()
+            && !ptr::eq(second, self.tail.get())
         {
-            fetch_ahead(second, third);
+            fetch_ahead(second);
         }
         Some(first)
     }
@@ -75,10 +75,11 @@ impl ReadyQueue {
 
 /// Apart, so that two which take turns carry no registers for it.
 #[inline(never)]
-fn fetch_ahead(second: &Coroutine, third: *const Coroutine) {
-    // SAFETY: a suspended coroutine's context is not written to.
+fn fetch_ahead(second: &Coroutine) {
+    // SAFETY: it is suspended, so its context is not written to.
     arch::prefetch_stack(unsafe { &*second.context.get() });
     // Its context and links; its timer and limits.
+    let third = second.next.get();
     arch::prefetch(third.cast());
     arch::prefetch(third.wrapping_byte_add(arch::LINE_BYTES).cast());
 }
