@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   spawn                  a worker takes it          closure returned, panicked or unwound
-//!   -----> Unstarted ------------------> Running ------------------------------> Finished
+//!   -----> Unstarted, or Placed -------> Running ------------------------------> Finished
 //!                                        |     ^                                  (block recycled,
 //!                               suspend  |     | the loop or a sibling             stack returned)
 //!                                        v     | switches to it
