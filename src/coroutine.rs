@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   spawn                  a worker takes it          closure returned, panicked or unwound
-//!   -----> Unstarted, or Placed -------> Running ------------------------------> Finished
+//!   -----> Unstarted ------------------> Running ------------------------------> Finished
 //!                                        |     ^                                  (block recycled,
 //!                               suspend  |     | the loop or a sibling             stack returned)
 //!                                        v     | switches to it
@@ -42,10 +42,7 @@ use crate::wait::{Kind, Reason, WaitSlot};
 /// Where in the picture above a coroutine is. Owner only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Any worker may begin it, or it is on its way to one.
     Unstarted,
-    /// Spawned by its own worker, in whose queue of unstarted ones it is.
-    Placed,
     Ready,
     Running,
     Suspended,

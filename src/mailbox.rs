@@ -2,14 +2,12 @@
 //! worker's mailbox, and a doorbell for a worker that sleeps.
 //!
 //! ```text
-//!              occupy      begin, settle              retire, not QUEUED
+//!              occupy           begin                 retire, not QUEUED
 //!   FINISHED ---------> UNSTARTED -----> (running) ------------------------> FINISHED
 //!   generation g        g                g    |                              generation g + 1
 //!                                             | retire, QUEUED               ^
 //!                                             `--> FINISHED | QUEUED --------' the drain
 //!                                                  g
-//!
-//!   settle: in place of `begin`, before anybody has the handle
 //!
 //!   signal, any thread:  other generation or FINISHED -> Stale     nothing is done
 //!                        UNSTARTED                    -> Recorded  `begin` returns the bits
@@ -26,8 +24,8 @@
 //!
 //! # Memory ordering
 //!
-//! No operation here is `SeqCst`. Every change of a state word (the block's while it is known, the
-//! worker's always) is a read-modify-write. Such an operation reads the latest value there is
+//! No operation here is `SeqCst`. Every change of a state word (the block's while it is occupied,
+//! the worker's always) is a read-modify-write. Such an operation reads the latest value there is
 //! and continues the release sequences of those before it, so the changes of one word form a
 //! single chain: who acquires from the word sees all that the threads released into it so far.
 //!
@@ -128,17 +126,6 @@ impl Signals {
         debug_assert_eq!(bits_of(state), FINISHED, "the block is in use");
         self.state.store(word(generation_of(state), UNSTARTED), Ordering::Relaxed);
         generation_of(state)
-    }
-
-    /// Owner: the coroutine was spawned for this very worker, and nobody has its handle yet. From
-    /// here on signals come through the inbox, and there is no `begin`. Whatever tells other threads
-    /// the worker must be written before.
-    pub(crate) fn settle(&self) {
-        let state = self.state.load(Ordering::Relaxed);
-        debug_assert_eq!(bits_of(state) & !WOKEN, UNSTARTED, "others know of it");
-        // A plain store: all that can be lost is a hint for the block's last coroutine, from one who
-        // came late. Release: such a one may find that it must link, and ask for the worker.
-        self.state.store(word(generation_of(state), 0), Ordering::Release);
     }
 
     /// The generation now, for a waker that kept only the block. The coroutine it meant may be
@@ -439,16 +426,6 @@ mod tests {
         assert_eq!(signals.signal(signals.generation(), CANCELLED), Outcome::Stale);
         signals.occupy();
         assert_eq!(signals.begin(), 0);
-    }
-
-    #[test]
-    fn a_settled_block_is_linked_by_its_first_signal_and_has_no_beginning() {
-        let signals = Signals::new();
-        let generation = signals.occupy();
-        signals.settle();
-        assert_eq!(signals.signal(generation, CANCELLED), Outcome::MustLink);
-        assert_eq!(signals.signal(generation, UNPARKED), Outcome::Recorded);
-        assert!(signals.is_cancelled() && signals.take_unparked());
     }
 
     #[test]

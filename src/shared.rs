@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::census::{self, Census};
-use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned, Stage};
+use crate::coroutine::{Coroutine, Kept, Outcome, Packet, Spawned};
 use crate::cosocket::{Connection, Names, pool::Pools};
 use crate::deadlock::Silence;
 use crate::mailbox::Mailbox;
@@ -194,8 +194,6 @@ impl Shared {
     fn place_here(&self, worker: &Worker, block: &'static Coroutine) {
         self.seats[worker.index].census.count_placed();
         block.home.store(worker.mailbox.index() as u32, Ordering::Release);
-        block.signals.settle();
-        block.stage.set(Stage::Placed);
         worker.fresh.push(block);
     }
 

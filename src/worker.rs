@@ -503,7 +503,7 @@ impl Worker {
     pub(crate) fn for_each_started(&self, mut f: impl FnMut(&'static Coroutine)) {
         blocks::for_each(|block| {
             if self.is_home_of(block)
-                && !matches!(block.stage.get(), Stage::Unstarted | Stage::Placed | Stage::Finished)
+                && !matches!(block.stage.get(), Stage::Unstarted | Stage::Finished)
             {
                 f(block);
             }

@@ -355,29 +355,3 @@ fn an_awake_worker_is_not_rung() {
         mailbox.wake_up();
     });
 }
-
-#[test]
-fn a_late_waker_that_meets_a_settled_block_finds_its_worker() {
-    check(|| {
-        let (world, _) = World::new();
-        world.signals.begin();
-        assert_eq!(world.signals.retire(), Retired::Free);
-        let late = spawn(&world, |world| {
-            let generation = world.signals.generation();
-            if world.signals.signal(generation, WOKEN) == Outcome::MustLink {
-                // What stands for the block's home.
-                assert_eq!(world.data[0].load(Ordering::Relaxed), 1, "linked into nowhere");
-                // SAFETY: the world outlives its threads, and the answer was MustLink.
-                unsafe { world.mailbox.push(NonNull::from(&world.signals)) };
-            }
-        });
-        let generation = world.signals.occupy();
-        world.data[0].store(1, Ordering::Relaxed);
-        world.signals.settle();
-        late.join().unwrap();
-        for delivery in world.drain() {
-            assert_eq!((delivery.generation, delivery.bits), (generation, WOKEN));
-        }
-        assert_eq!(world.signals.retire(), Retired::Free);
-    });
-}

@@ -12,9 +12,7 @@ use crate::mailbox::{CANCELLED, Retired};
 impl Worker {
     /// Takes the stack and makes the context, the first time a worker picks a coroutine.
     pub(super) fn start(&self, block: &'static Coroutine) {
-        if block.stage.get() == Stage::Unstarted {
-            block.signals.begin();
-        }
+        block.signals.begin();
         if self.runtime.is_stopping() {
             block.signals.record(CANCELLED);
         }
