@@ -33,6 +33,12 @@ pub const STACK_ALIGNMENT: usize = stack::STACK_ALIGNMENT;
 
 type Coroutine = ::corosensei::Coroutine<usize, usize, Infallible, Borrowed>;
 
+/// Nothing: whose ISA it is we do not know.
+pub fn prefetch(_address: *const ()) {}
+
+/// Nothing: nor where the stack is.
+pub fn prefetch_stack(_context: &Context) {}
+
 /// A place where execution stopped. The loop's stays new: corosensei knows the way back.
 pub struct Context {
     coroutine: UnsafeCell<Option<Coroutine>>,

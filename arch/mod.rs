@@ -41,6 +41,7 @@
 //! * [`WALKABLE`]: the stack of a suspended context can be walked with the compiler's own unwind
 //!   tables: by a debugger from `Context::registers`, by ourselves with `walk`. Without it,
 //!   `registers` answers `None` and `walk` does nothing.
+//! * `prefetch` and `prefetch_stack`, which may do nothing.
 //!
 //! # How the hand-written ones do it
 //!
@@ -58,14 +59,16 @@
 mod corosensei;
 #[cfg(feature = "corosensei")]
 pub use corosensei::{
-    Context, DIRECT, STACK_ALIGNMENT, WALKABLE, exit, init, release, resume, suspend, switch, walk,
+    Context, DIRECT, STACK_ALIGNMENT, WALKABLE, exit, init, prefetch, prefetch_stack, release,
+    resume, suspend, switch, walk,
 };
 
 #[cfg(not(feature = "corosensei"))]
 mod saved;
 #[cfg(not(feature = "corosensei"))]
 pub use saved::{
-    Context, DIRECT, STACK_ALIGNMENT, WALKABLE, exit, init, release, resume, suspend, switch, walk,
+    Context, DIRECT, STACK_ALIGNMENT, WALKABLE, exit, init, prefetch, prefetch_stack, release,
+    resume, suspend, switch, walk,
 };
 
 #[cfg(all(not(feature = "corosensei"), target_arch = "aarch64"))]
@@ -88,6 +91,9 @@ compile_error!(
     "cosocket has no context switch of its own for this architecture: \
      enable its feature `corosensei`"
 );
+
+/// A line of the cache, on most processors.
+pub const LINE_BYTES: usize = 64;
 
 /// What a coroutine runs first, on its own stack: the word of the first `resume` and the `data`
 /// given to `init`. Leaves by `exit`.

@@ -94,6 +94,10 @@ pub(super) unsafe fn switch(from: *mut Context, to: *mut Context, word: usize) -
     received
 }
 
+/// Nothing: the instruction for it is an extension.
+#[inline(always)]
+pub(super) fn prefetch(_address: *const ()) {}
+
 /// Goes on at `to` and forgets the caller.
 ///
 /// # Safety

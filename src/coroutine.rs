@@ -154,6 +154,7 @@ impl Coroutine {
         Reason { kind: self.reason_kind.get(), fd: self.reason_fd.get() }
     }
 
+    #[inline]
     pub(crate) fn set_reason(&self, reason: Reason) {
         self.reason_kind.set(reason.kind);
         self.reason_fd.set(reason.fd);
@@ -301,6 +302,7 @@ impl Identity {
         self.name.as_ref().map(|name| &*name.0)
     }
 
+    #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.progress.load(Ordering::Acquire) & DONE != 0
     }
@@ -312,6 +314,7 @@ impl Identity {
 
     /// Waits for the result to be in place. A coroutine suspends, a plain thread blocks.
     /// Returns false if the waiting coroutine was cancelled first (never when `shielded`).
+    #[inline]
     pub(crate) fn wait_done(&self, shielded: bool) -> bool {
         self.joiner.wait(|| self.is_done(), Reason::JOIN, shielded)
     }
@@ -460,7 +463,9 @@ impl<F: FnOnce() -> T, T, K: Kept> Outcome<T> for Packet<F, T, K> {
 
 /// A handle's drop: whoever comes second, coroutine or handle, gets the result to drop.
 pub(crate) fn detach<T>(packet: &dyn Outcome<T>) -> Option<thread::Result<T>> {
-    if packet.identity().progress.fetch_or(DETACHED, Ordering::AcqRel) & DONE != 0 {
+    let identity = packet.identity();
+    // A look first: after a join the coroutine is long past asking, and need not be told.
+    if identity.is_done() || identity.progress.fetch_or(DETACHED, Ordering::AcqRel) & DONE != 0 {
         // SAFETY: the one handle is what is being dropped.
         return unsafe { packet.take() };
     }

@@ -155,10 +155,19 @@ impl Locals {
     /// # Safety
     ///
     /// Called by the coroutine whose locals these are, at its end.
+    #[inline]
     pub(crate) unsafe fn destroy(cell: &Cell<*mut Locals>) {
-        if cell.get().is_null() {
-            return;
+        if !cell.get().is_null() {
+            // SAFETY: as the caller vouches; there are some.
+            unsafe { Locals::destroy_all(cell) };
         }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Locals::destroy`], and the cell is not null.
+    #[cold]
+    unsafe fn destroy_all(cell: &Cell<*mut Locals>) {
         // SAFETY: the caller is the one coroutine that uses these locals; destructors reach them
         // through the cell too, by `&` only.
         let locals = unsafe { &*cell.get() };

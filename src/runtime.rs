@@ -459,6 +459,18 @@ pub(crate) fn here() -> io::Result<Arc<Shared>> {
     }
 }
 
+/// Calls `f` with the caller's worker, if it has one, and with what [`here`] gives: at no count of
+/// references where there is a worker.
+#[inline]
+pub(crate) fn with_here<T>(
+    f: impl FnOnce(Option<&Worker>, &Shared) -> io::Result<T>,
+) -> io::Result<T> {
+    match current::worker() {
+        Some(worker) => f(Some(worker), &worker.runtime),
+        None => f(None, &*here()?),
+    }
+}
+
 /// As [`here`], without starting the global one.
 pub(crate) fn here_if_started() -> Option<Arc<Shared>> {
     if current::worker().is_none() && GLOBAL.get().is_none() {

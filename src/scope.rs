@@ -209,10 +209,11 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     {
         self.data.running.fetch_add(1, Ordering::Relaxed);
         let membership = Membership(Arc::clone(&self.data));
-        let shared = runtime::here()?;
         // SAFETY: `scope` returns only when every membership is gone, which is after closure and
         // result have been dropped or handed to the handle, and the handle cannot leave 'scope.
-        let packet = unsafe { shared.spawn(options, f, membership) }?;
+        let packet = runtime::with_here(|worker, shared| unsafe {
+            shared.spawn_from(worker, options, f, membership)
+        })?;
         let handle = Handle::new(packet, Some(&self.data.panicked));
         self.data.adopt(handle.spawned());
         Ok(ScopedJoinHandle { handle })

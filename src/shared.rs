@@ -160,8 +160,8 @@ impl Shared {
     }
 
     /// Publishes a coroutine: here, on another worker, or for whoever has time.
-    fn place(&self, block: &'static Coroutine, place: Place) {
-        let worker = current::worker().filter(|worker| ptr::eq(&*worker.runtime, self));
+    /// `worker` is the caller's, if it is of this runtime.
+    fn place(&self, worker: Option<&Worker>, block: &'static Coroutine, place: Place) {
         if let Some(worker) = worker
             && (place == Place::Here || self.seats.len() == 1)
         {
@@ -248,6 +248,27 @@ impl Shared {
         K: Kept + 'a,
     {
         let worker = current::worker().filter(|worker| ptr::eq(&*worker.runtime, self));
+        // SAFETY: as the caller vouches.
+        unsafe { self.spawn_from(worker, options, closure, kept) }
+    }
+
+    /// [`Shared::spawn`], where the caller's worker is known; `None` if it is not of this runtime.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub(crate) unsafe fn spawn_from<'a, F, T, K>(
+        &self,
+        worker: Option<&Worker>,
+        options: Options,
+        closure: F,
+        kept: K,
+    ) -> io::Result<Arc<dyn Outcome<T> + 'a>>
+    where
+        F: FnOnce() -> T + 'a,
+        T: 'a,
+        K: Kept + 'a,
+    {
         let reserved = match worker {
             Some(worker) => worker.reserve(options.stack_size)?,
             None => self.stacks.reserve(options.stack_size)?,
@@ -262,7 +283,7 @@ impl Shared {
         let spawned: Arc<dyn Spawned> = unsafe { std::mem::transmute(spawned) };
         // SAFETY: a block just taken is vacant.
         unsafe { block.furnish(spawned, reserved) };
-        self.place(block, options.place);
+        self.place(worker, block, options.place);
         Ok(packet)
     }
 }

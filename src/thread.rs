@@ -88,7 +88,11 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    spawn_on(&*runtime::here()?, options, f)
+    runtime::with_here(|worker, shared| {
+        // SAFETY: nothing is borrowed, and both types are `Send`.
+        let packet = unsafe { shared.spawn_from(worker, options, f, ()) }?;
+        Ok(JoinHandle(Handle::new(packet, None)))
+    })
 }
 
 pub(crate) fn spawn_on<F, T>(shared: &Shared, options: Options, f: F) -> io::Result<JoinHandle<T>>
@@ -184,7 +188,9 @@ impl Builder {
     {
         let options = self.options(Options::new());
         // SAFETY: both types are `Send`, and the caller keeps alive what they borrow.
-        let packet = unsafe { runtime::here()?.spawn(options, f, ()) }?;
+        let packet = runtime::with_here(|worker, shared| unsafe {
+            shared.spawn_from(worker, options, f, ())
+        })?;
         // SAFETY: as above; the packet borrows what its closure and result do.
         let packet =
             unsafe { std::mem::transmute::<Arc<dyn Outcome<T> + '_>, Arc<dyn Outcome<T>>>(packet) };
@@ -201,7 +207,9 @@ impl Builder {
     {
         let options = self.options(Options::new());
         // SAFETY: nothing is borrowed, and all three are `Send`.
-        let packet = unsafe { runtime::here()?.spawn(options, f, kept) }?;
+        let packet = runtime::with_here(|worker, shared| unsafe {
+            shared.spawn_from(worker, options, f, kept)
+        })?;
         Ok(JoinHandle(Handle::new(packet, None)))
     }
 

@@ -134,6 +134,7 @@ impl Worker {
     }
 
     /// Whether the current coroutine unwinds; see the module.
+    #[inline]
     pub(crate) fn is_unwinding(&self) -> bool {
         std::thread::panicking()
             && (!self.unwinds.foreign.get() || self.current().unwinding.get().is_some())

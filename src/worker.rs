@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::arch;
 use crate::blocks::{self, BlockCache};
 use crate::clock::{self, NEVER, Nanos};
-use crate::coroutine::{Coroutine, Stage};
+use crate::coroutine::{Coroutine, Frames, Stage};
 use crate::current;
 use crate::driver::arm_slot::ArmSlots;
 use crate::driver::{Driver, Wait};
@@ -268,7 +268,7 @@ impl Worker {
             return Some(started);
         }
         self.fresh_next.set(has_fresh);
-        self.ready.pop()
+        self.ready.pop_suspended()
     }
 
     /// The next closure to run, on its way. Apart, so that a turn without one saves no registers
@@ -277,8 +277,26 @@ impl Worker {
     fn start_next(&self) -> Option<&'static Coroutine> {
         self.fresh_next.set(false);
         let block = self.fresh.pop().or_else(|| self.runtime.take_surplus(self))?;
+        if let Some(next) = self.fresh.front() {
+            self.fetch_ahead(next);
+        }
         self.start(block);
         Some(block)
+    }
+
+    /// `next` will start next: has the processor fetch where its frames will lie, and the block of
+    /// the one after it. As [`ReadyQueue::pop_suspended`] does for those that have started.
+    fn fetch_ahead(&self, next: &Coroutine) {
+        // SAFETY: unstarted and in our queue, so the block is ours.
+        if let Frames::Reserved(reserved) = unsafe { &*next.frames.get() } {
+            self.stacks.fetch_ahead(reserved);
+        }
+        let after = next.next.get();
+        if !after.is_null() {
+            for line in 0..size_of::<Coroutine>() / arch::LINE_BYTES {
+                arch::prefetch(after.wrapping_byte_add(line * arch::LINE_BYTES).cast());
+            }
+        }
     }
 
     /// Makes a suspended coroutine ready. Waking one that is not suspended does nothing: it will
@@ -494,6 +512,7 @@ impl Worker {
     }
 
     /// Whether the block is this worker's, and everything in it this thread's to touch.
+    #[inline]
     pub(crate) fn is_home_of(&self, block: &Coroutine) -> bool {
         // Acquire: of a block that another thread has placed here, we may read the rest.
         block.home.load(Ordering::Acquire) == self.mailbox.index() as u32
@@ -519,7 +538,18 @@ impl Drop for Worker {
 /// Sets bits in a coroutine's signals and wakes it, from any thread. On its own worker this takes
 /// neither an atomic read-modify-write (for a plain wake) nor a system call.
 pub(crate) fn signal(coroutine: &'static Coroutine, generation: u32, bits: u32) {
-    if let Some(worker) = current::worker()
+    signal_from(current::worker(), coroutine, generation, bits);
+}
+
+/// As [`signal`], where the caller's worker is known.
+#[inline]
+pub(crate) fn signal_from(
+    worker: Option<&Worker>,
+    coroutine: &'static Coroutine,
+    generation: u32,
+    bits: u32,
+) {
+    if let Some(worker) = worker
         && worker.is_home_of(coroutine)
         && coroutine.signals.generation() == generation
         && coroutine.stage.get() != Stage::Unstarted
@@ -534,6 +564,11 @@ pub(crate) fn signal(coroutine: &'static Coroutine, generation: u32, bits: u32) 
         worker.make_ready(coroutine);
         return;
     }
+    signal_elsewhere(coroutine, generation, bits);
+}
+
+#[inline(never)]
+fn signal_elsewhere(coroutine: &'static Coroutine, generation: u32, bits: u32) {
     if let mailbox::Outcome::MustLink = coroutine.signals.signal(generation, bits) {
         // It cannot change before the owner drains the link that we now make.
         let home = registry::mailbox(coroutine.home.load(Ordering::Acquire) as usize);

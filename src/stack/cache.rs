@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::advice::{self, Advice};
 use super::size::{self, SizeClass};
 use super::{Reserved, Stack, StackPool, Warm, pool};
+use crate::arch;
 
 /// At most this many idle stacks a worker: each may hold a page or more that no other can use.
 const CAPACITY: usize = 128;
@@ -94,6 +95,19 @@ impl StackCache {
                 hottest
             }
             None => promised,
+        }
+    }
+
+    /// Has the processor fetch the first lines of the stack that [`StackCache::take`] would give out
+    /// for this promise, where it is a used one that has gone cold.
+    pub(crate) fn fetch_ahead(&self, reserved: &Reserved) {
+        /// What a coroutine writes to before it is in the user's code.
+        const LINES: usize = 6;
+        if self.idle.borrow().hot.is_empty() {
+            let top = reserved.stack.top();
+            for line in 1..=LINES {
+                arch::prefetch(top.wrapping_sub(line * arch::LINE_BYTES).cast());
+            }
         }
     }
 

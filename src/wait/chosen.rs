@@ -6,6 +6,8 @@
 use std::ptr;
 
 use super::Waiter;
+use crate::current;
+use crate::worker::Worker;
 
 /// A waiter that was taken out of its queue and must be woken.
 #[must_use]
@@ -26,8 +28,14 @@ impl Chosen {
     }
 
     pub(crate) fn wake(self) {
+        self.wake_from(current::worker());
+    }
+
+    /// As `wake`, where the caller's worker is known.
+    #[inline]
+    pub(crate) fn wake_from(self, worker: Option<&Worker>) {
         // SAFETY: taking it out of the queue made us the one who wakes it.
-        unsafe { Waiter::wake(self.0) };
+        unsafe { Waiter::wake(self.0, worker) };
     }
 }
 

@@ -63,6 +63,7 @@ impl Reason {
     }
 
     /// A call that can fail: a limit then cuts it in a shield, too.
+    #[inline]
     pub(crate) fn is_io(self) -> bool {
         let Reason { kind, .. } = self;
         matches!(kind, Kind::Read | Kind::Write | Kind::Ready | Kind::Turn)
@@ -70,6 +71,7 @@ impl Reason {
     }
 
     /// Something outside the coroutines (a descriptor, a clock, a pool job) ends this wait.
+    #[inline]
     pub(crate) fn ends_by_itself(self) -> bool {
         match self.kind {
             Kind::None

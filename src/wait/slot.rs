@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{Reason, Signal, Waiter};
 use crate::clock::Nanos;
+use crate::current;
 
 /// A place for one waiter at a time: a join, the end of a scope, a blocking job.
 pub(crate) struct WaitSlot {
@@ -21,11 +22,13 @@ impl WaitSlot {
     /// # Panics
     ///
     /// When somebody waits here already.
+    #[inline]
     pub(crate) fn wait(&self, done: impl Fn() -> bool, reason: Reason, shielded: bool) -> bool {
         self.wait_until(done, reason, None, shielded)
     }
 
     /// [`WaitSlot::wait`] up to `deadline`; false when that came first, too.
+    #[inline]
     pub(crate) fn wait_until(
         &self,
         done: impl Fn() -> bool,
@@ -66,6 +69,9 @@ impl WaitSlot {
 
     /// Takes a waiter back that was put here, whether it was woken or not.
     pub(crate) fn remove(&self, waiter: &Waiter) {
+        if waiter.is_woken() {
+            return;
+        }
         let (mine, none) = (ptr::from_ref(waiter).cast_mut(), ptr::null_mut());
         let taken = self.waiter.compare_exchange(mine, none, Ordering::AcqRel, Ordering::Acquire);
         if taken.is_err() {
@@ -78,7 +84,7 @@ impl WaitSlot {
         let waiter = self.waiter.swap(ptr::null_mut(), Ordering::AcqRel);
         if !waiter.is_null() {
             // SAFETY: the swap made us the one who wakes it.
-            unsafe { Waiter::wake(waiter) };
+            unsafe { Waiter::wake(waiter, current::worker()) };
         }
     }
 }

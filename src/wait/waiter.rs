@@ -18,6 +18,8 @@ use crate::worker::{self, Worker};
 #[derive(Clone, Copy)]
 enum Party {
     Coroutine {
+        /// Where it runs; for itself alone.
+        worker: &'static Worker,
         block: &'static Coroutine,
         generation: u32,
     },
@@ -59,15 +61,23 @@ unsafe impl Send for Waiter {}
 unsafe impl Sync for Waiter {}
 
 impl Waiter {
+    #[inline]
     pub(crate) fn new() -> Waiter {
         Waiter::with_note(0)
     }
 
+    #[inline]
     pub(crate) fn with_note(note: u64) -> Waiter {
-        let party = match current::worker() {
+        Waiter::on(current::worker(), note)
+    }
+
+    /// For the caller, whose worker this is.
+    #[inline]
+    pub(crate) fn on(worker: Option<&'static Worker>, note: u64) -> Waiter {
+        let party = match worker {
             Some(worker) => {
                 let block = worker.current();
-                Party::Coroutine { block, generation: block.signals.generation() }
+                Party::Coroutine { worker, block, generation: block.signals.generation() }
             }
             None => Party::Thread,
         };
@@ -105,17 +115,16 @@ impl Waiter {
         }
     }
 
+    #[inline]
     pub(crate) fn is_woken(&self) -> bool {
         self.woken.load(Ordering::Acquire) & RELEASED != 0
     }
 
     /// Suspends the coroutine, or blocks the thread, once.
+    #[inline]
     pub(crate) fn wait(&self, reason: Reason, deadline: Option<Nanos>, shielded: bool) -> Signal {
         match self.party {
-            Party::Coroutine { .. } => {
-                let worker = current::worker().expect("a coroutine stays on its worker");
-                suspend(worker, reason, deadline, shielded)
-            }
+            Party::Coroutine { worker, .. } => suspend(worker, reason, deadline, shielded),
             Party::Thread | Party::ThreadElsewhere(_) => {
                 let limit = if shielded { None } else { limit::of_thread(reason.is_io()) };
                 self.block_thread(deadline, limit)
@@ -125,7 +134,15 @@ impl Waiter {
 
     /// Waits for the waker's last touch: it has taken this node off its list and will store
     /// `woken` within a few instructions.
+    #[inline]
     pub(crate) fn settle(&self) {
+        if !self.is_woken() {
+            self.settle_down();
+        }
+    }
+
+    #[cold]
+    fn settle_down(&self) {
         while !self.is_woken() {
             match self.party {
                 Party::Coroutine { .. } => {
@@ -138,12 +155,13 @@ impl Waiter {
         }
     }
 
-    /// Wakes whoever waits.
+    /// Wakes whoever waits; `worker` is the caller's.
     ///
     /// # Safety
     ///
     /// The waiter was taken off its list or slot by the caller, who alone may wake it.
-    pub(super) unsafe fn wake(waiter: *const Waiter) {
+    #[inline]
+    pub(super) unsafe fn wake(waiter: *const Waiter, worker: Option<&Worker>) {
         // SAFETY: an unlinked waiter stays in its frame until `woken` is stored.
         let party = unsafe { (*waiter).party };
         if let Party::ThreadElsewhere(main) = party {
@@ -155,7 +173,9 @@ impl Waiter {
         // SAFETY: as above.
         unsafe { (*word).store(RELEASED, Ordering::Release) };
         match party {
-            Party::Coroutine { block, generation } => worker::signal(block, generation, WOKEN),
+            Party::Coroutine { block, generation, .. } => {
+                worker::signal_from(worker, block, generation, WOKEN);
+            }
             // The frame may be gone by now: the kernel then finds nobody, or wakes a stranger
             // who looks at its own word again.
             Party::Thread => futex_wake(word.cast()),

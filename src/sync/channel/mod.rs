@@ -40,6 +40,7 @@ use crate::clock::Nanos;
 use crate::current;
 use crate::list::List;
 use crate::wait::{self, Chosen, Reason, Shield, Signal, Waiter};
+use crate::worker::Worker;
 
 pub(super) use self::ends::{ends, iterators, measures};
 pub(crate) use self::waiting::Waiting;
@@ -132,18 +133,19 @@ impl<T> Channel<T> {
         deadline: Option<Nanos>,
     ) -> Result<(), SendTimeoutError<T>> {
         let _shield = Shield::where_nothing_unwinds();
-        if self.capacity.is_some() {
-            begin_call();
-        }
+        let worker = match self.capacity {
+            Some(_) => begin_call(),
+            None => current::worker(),
+        };
         let mut state = self.lock();
         match state.put(value) {
             Ok(receiver) => {
                 drop(state);
-                wake(receiver);
+                wake_from(worker, receiver);
                 Ok(())
             }
             Err(TrySendError::Disconnected(value)) => Err(SendTimeoutError::Disconnected(value)),
-            Err(TrySendError::Full(value)) => self.wait_to_send(state, value, deadline),
+            Err(TrySendError::Full(value)) => self.wait_to_send(worker, state, value, deadline),
         }
     }
 
@@ -159,16 +161,16 @@ impl<T> Channel<T> {
     /// Receives; waits for a value until `deadline`.
     pub(crate) fn recv(&self, deadline: Option<Nanos>) -> Result<T, RecvTimeoutError> {
         let _shield = Shield::where_nothing_unwinds();
-        begin_call();
+        let worker = begin_call();
         let mut state = self.lock();
         match state.take() {
             Ok((value, sender)) => {
                 drop(state);
-                wake(sender);
+                wake_from(worker, sender);
                 Ok(value)
             }
             Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
-            Err(TryRecvError::Empty) => self.wait_to_recv(state, deadline),
+            Err(TryRecvError::Empty) => self.wait_to_recv(worker, state, deadline),
         }
     }
 
@@ -188,11 +190,12 @@ impl<T> Channel<T> {
 
     fn wait_to_send(
         &self,
+        worker: Option<&'static Worker>,
         state: MutexGuard<'_, State<T>>,
         value: T,
         deadline: Option<Nanos>,
     ) -> Result<(), SendTimeoutError<T>> {
-        let waiter = Waiter::new();
+        let waiter = Waiter::on(worker, 0);
         let waiting = Waiting::alone(&waiter, Some(value));
         let signal = self.wait(state, Side::Sender, &waiter, &waiting, deadline);
         match (waiting.take(), signal) {
@@ -208,10 +211,11 @@ impl<T> Channel<T> {
 
     fn wait_to_recv(
         &self,
+        worker: Option<&'static Worker>,
         state: MutexGuard<'_, State<T>>,
         deadline: Option<Nanos>,
     ) -> Result<T, RecvTimeoutError> {
-        let waiter = Waiter::new();
+        let waiter = Waiter::on(worker, 0);
         let waiting = Waiting::alone(&waiter, None);
         let signal = self.wait(state, Side::Receiver, &waiter, &waiting, deadline);
         match (waiting.take(), signal) {
@@ -441,15 +445,22 @@ fn count_one_more(count: &AtomicUsize) {
 }
 
 fn wake(chosen: Option<Chosen>) {
+    wake_from(current::worker(), chosen);
+}
+
+#[inline]
+fn wake_from(worker: Option<&Worker>, chosen: Option<Chosen>) {
     if let Some(chosen) = chosen {
-        chosen.wake();
+        chosen.wake_from(worker);
     }
 }
 
 /// A call that may wait begins so: after a run of calls that did not wait, others get their turn;
-/// and a pending cancel, or a limit that has passed, ends it before a value has moved.
-pub(crate) fn begin_call() {
-    let is_cut = match current::worker() {
+/// and a pending cancel, or a limit that has passed, ends it before a value has moved. Returns the
+/// caller's worker.
+pub(crate) fn begin_call() -> Option<&'static Worker> {
+    let worker = current::worker();
+    let is_cut = match worker {
         Some(worker) => {
             worker.charge();
             let is_cut = wait::is_cancellable(worker);
@@ -464,4 +475,5 @@ pub(crate) fn begin_call() {
     if is_cut {
         wait::raise_cancelled();
     }
+    worker
 }

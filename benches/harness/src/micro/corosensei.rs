@@ -1,12 +1,11 @@
 //! corosensei's: switches and stacks, for it has no scheduler.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
 
-use super::{Footprint, MANY, Measured, STEPS, per_step, time};
+use super::{Footprint, MANY, Measured, STEPS, Stopwatch, per_step, time};
 
 const STACK_BYTES: usize = 64 << 10;
 
@@ -27,7 +26,7 @@ pub fn measure(name: &str) -> Measured {
             per_step(100 * STEPS, || time(100 * STEPS, &mut turn))
         }
         "spawn-fresh" => {
-            let start = Instant::now();
+            let start = Stopwatch::start();
             let all: Vec<Suspended> = (0..MOST).map(|_| begun()).collect();
             let elapsed = start.elapsed();
             std::mem::forget(black_box(all));
@@ -38,7 +37,7 @@ pub fn measure(name: &str) -> Measured {
             let mut all: Vec<Suspended> = Vec::with_capacity(count);
             let before = Footprint::now();
             all.extend((0..count).map(|_| begun()));
-            let bytes = before.growth_per(count) - size_of::<Suspended>() as f64;
+            let bytes = before.growth_per(count).resident_bytes - size_of::<Suspended>() as f64;
             std::mem::forget(all);
             Some(bytes)
         }

@@ -3,13 +3,13 @@
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cosocket::sync::{Mutex, mpmc};
 use cosocket::thread::{self, Thread};
 use cosocket::{Builder, Runtime};
 
-use super::{FAR, Footprint, MANY, MILLION, Measured, STEPS, per_step, time};
+use super::{FAR, Footprint, Growth, MANY, MILLION, Measured, STEPS, Stopwatch, per_step, time};
 
 pub fn measure(name: &str) -> Measured {
     match name {
@@ -34,8 +34,10 @@ pub fn measure(name: &str) -> Measured {
         }),
         "timer" => timer::measure(),
         "sleeps" => million_runtime().run(|| Some(sleep_many(MILLION))),
-        "memory-100k" => runtime().run(|| Some(memory(MANY))),
-        "memory-1m" => million_runtime().run(|| Some(memory(MILLION))),
+        "memory-100k" => runtime().run(|| Some(memory(MANY).resident_bytes)),
+        "memory-1m" => million_runtime().run(|| Some(memory(MILLION).resident_bytes)),
+        "tables-100k" => runtime().run(|| Some(memory(MANY).table_bytes)),
+        "tables-1m" => million_runtime().run(|| Some(memory(MILLION).table_bytes)),
         _ => None,
     }
 }
@@ -53,7 +55,7 @@ fn million_runtime() -> Runtime {
 fn suspend_many<T>(count: usize, at_rest: impl FnOnce(usize) -> T) -> (f64, T) {
     let begun = Arc::new(AtomicUsize::new(0));
     let mut handles = Vec::with_capacity(count);
-    let start = Instant::now();
+    let start = Stopwatch::start();
     for _ in 0..count {
         let begun = Arc::clone(&begun);
         handles.push(cosocket::spawn(move || {
@@ -71,11 +73,12 @@ fn suspend_many<T>(count: usize, at_rest: impl FnOnce(usize) -> T) -> (f64, T) {
     (nanoseconds, said)
 }
 
-fn memory(count: usize) -> f64 {
+fn memory(count: usize) -> Growth {
+    let before = Footprint::now();
+    let (_, grown) = suspend_many(count, |count| before.growth_per(count));
     // The vector of handles is the benchmark's.
     let handle_bytes = size_of::<thread::JoinHandle<()>>() as f64;
-    let before = Footprint::now();
-    suspend_many(count, |count| before.growth_per(count)).1 - handle_bytes
+    Growth { resident_bytes: grown.resident_bytes - handle_bytes, ..grown }
 }
 
 /// So many are suspended already, and all begin to sleep. Nanoseconds for each.
@@ -95,7 +98,7 @@ fn sleep_many(count: usize) -> f64 {
     while ready.load(Relaxed) < count {
         thread::yield_now();
     }
-    let start = Instant::now();
+    let start = Stopwatch::start();
     sleepers.iter().for_each(|sleeper| sleeper.thread().unpark());
     while begun.load(Relaxed) < count {
         thread::yield_now();
@@ -106,7 +109,8 @@ fn sleep_many(count: usize) -> f64 {
 }
 
 fn yield_pair(turns: u64) -> Duration {
-    let other = cosocket::spawn(move || (0..turns).for_each(|_| thread::yield_now()));
+    // Both by the same code, as in the others: returns into other code would be mispredicted.
+    let other = cosocket::spawn(move || time(turns, thread::yield_now));
     let elapsed = time(turns, thread::yield_now);
     other.join().expect("it does not panic");
     elapsed
@@ -215,15 +219,14 @@ mod switch {
 
 #[cfg(cosocket_internals)]
 mod timer {
-    use super::super::{FAR, MILLION, Measured, Noise};
+    use super::super::{FAR, MILLION, Measured, Noise, Stopwatch};
     use cosocket::internals::{Timer, Wheel};
-    use std::time::Instant;
 
     /// A million timers on the wheel of a worker.
     pub fn measure() -> Measured {
         let (wheel, mut noise) = (Wheel::new(1 << 50), Noise(1));
         let timers: Vec<Timer> = (0..MILLION).map(|_| Timer::new()).collect();
-        let start = Instant::now();
+        let start = Stopwatch::start();
         for timer in &timers {
             // SAFETY: the timers stay in their places, and are disarmed before they are dropped.
             unsafe { wheel.arm(timer, (1 << 50) + noise.next() % FAR.as_nanos() as u64) };

@@ -3,12 +3,12 @@
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use may::coroutine::{self, yield_now};
 use may::sync::{Mutex, mpsc};
 
-use super::{Footprint, Measured, STEPS, per_step, time};
+use super::{Footprint, Measured, STEPS, Stopwatch, per_step, time};
 
 /// Each stack takes two mappings, of which there are 65 530 by default.
 const MOST: usize = 25_000;
@@ -41,7 +41,7 @@ fn inside(f: impl FnOnce() -> Measured + Send + 'static) -> Measured {
 fn suspend_many<T>(count: usize, at_rest: impl FnOnce(usize) -> T) -> (f64, T) {
     let begun = Arc::new(AtomicUsize::new(0));
     let mut handles = Vec::with_capacity(count);
-    let start = Instant::now();
+    let start = Stopwatch::start();
     for _ in 0..count {
         let begun = Arc::clone(&begun);
         handles.push(may::go!(move || {
@@ -62,7 +62,7 @@ fn suspend_many<T>(count: usize, at_rest: impl FnOnce(usize) -> T) -> (f64, T) {
 fn memory(count: usize) -> f64 {
     let handle_bytes = size_of::<coroutine::JoinHandle<()>>() as f64;
     let before = Footprint::now();
-    suspend_many(count, |count| before.growth_per(count)).1 - handle_bytes
+    suspend_many(count, |count| before.growth_per(count)).1.resident_bytes - handle_bytes
 }
 
 fn yield_pair(turns: u64) -> Duration {
@@ -70,7 +70,7 @@ fn yield_pair(turns: u64) -> Duration {
     let theirs = Arc::clone(&begun);
     let other = may::go!(move || {
         theirs.store(1, Relaxed);
-        (0..turns).for_each(|_| yield_now());
+        time(turns, yield_now);
     });
     while begun.load(Relaxed) == 0 {
         rest();

@@ -7,14 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
 
-use super::{FAR, Footprint, MANY, MILLION, Measured, Noise, STEPS, per_step};
+use super::{FAR, Footprint, MANY, MILLION, Measured, Noise, STEPS, Stopwatch, per_step};
 
 pub fn measure(name: &str) -> Measured {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
@@ -53,7 +53,7 @@ where
 }
 
 async fn time_async<F: Future + Send>(turns: u64, turn: impl Fn() -> F + Send) -> Duration {
-    let start = Instant::now();
+    let start = Stopwatch::start();
     for _ in 0..turns {
         turn().await;
     }
@@ -68,7 +68,7 @@ async fn spawn_and_join() -> Duration {
 fn suspend_many(runtime: &Runtime, count: usize) -> f64 {
     runtime.block_on(async {
         let begun = Arc::new(AtomicUsize::new(0));
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let handles = rest_many(count, &begun);
         while begun.load(Relaxed) < count {
             yield_now().await;
@@ -103,7 +103,7 @@ fn memory(runtime: &Runtime, count: usize) -> f64 {
         }
         // The vector of handles is the benchmark's.
         let handle_bytes = size_of_val(&handles[..]) as f64 / count as f64;
-        before.growth_per(count) - handle_bytes
+        before.growth_per(count).resident_bytes - handle_bytes
     })
 }
 
@@ -126,7 +126,7 @@ async fn notify_pair() -> Duration {
         }
     });
     let asking = tokio::spawn(async move {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         for _ in 0..STEPS {
             them.notify_one();
             us.notified().await;
@@ -146,7 +146,7 @@ async fn ping_pong() -> Duration {
         }
     });
     let asking = tokio::spawn(async move {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         for _ in 0..STEPS {
             ping.send(1).await.expect("the other waits");
             black_box(ponged.recv().await.expect("the other answers"));
@@ -179,7 +179,7 @@ async fn walk(
     while ready.load(Relaxed) < 2 {
         yield_now().await;
     }
-    let start = Instant::now();
+    let start = Stopwatch::start();
     for _ in 0..STEPS {
         place = (place + 1) % 3;
         held = Arc::clone(&ring[place]).lock_owned().await;
@@ -202,7 +202,7 @@ async fn sleep_many(count: usize) -> f64 {
         });
     }
     yield_now().await;
-    let start = Instant::now();
+    let start = Stopwatch::start();
     go.into_iter().for_each(|go| go.send(()).expect("it waits"));
     while begun.load(Relaxed) < count {
         yield_now().await;
@@ -221,7 +221,7 @@ fn arm_million(runtime: &Runtime) -> f64 {
         })
         .collect();
     let mut context = Context::from_waker(Waker::noop());
-    let start = Instant::now();
+    let start = Stopwatch::start();
     for sleep in &mut sleeps {
         let sleep: Pin<&mut _> = sleep.as_mut();
         assert!(sleep.poll(&mut context).is_pending());
