@@ -4,8 +4,10 @@ use std::io;
 use std::mem::MaybeUninit;
 
 use super::connection::Connection;
+use super::quiet::Sighting;
 use super::transport::Transport;
 use super::{Cosocket, Error, ErrorKind};
+use crate::current;
 
 /// What lies in a socket that nobody reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,9 @@ impl Transport {
                 Some(false) => Look::Over,
             };
         }
+        if let Some(worker) = current::worker() {
+            worker.counters.attempts.add(1);
+        }
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
         loop {
             return match self.options().recv_with_flags(&mut [MaybeUninit::uninit()], flags) {
@@ -49,7 +54,7 @@ impl Cosocket {
     /// over; `BusyConnecting`, `BusyReading`, `BusyWriting`; `UnreadData`; `Suspect`;
     /// `KeyNotFound`; `Dubious`.
     pub(crate) fn take_idle(&self) -> Result<Connection, Error> {
-        let connection = self.state.take_whole(|receiver, details| {
+        let mut connection = self.state.take_whole(|receiver, details| {
             if receiver.at_end() && receiver.unread().is_empty() {
                 return Err(ErrorKind::Closed.into());
             }
@@ -64,10 +69,11 @@ impl Cosocket {
             }
             Ok(())
         })?;
-        match connection.link.transport.look() {
-            Look::Nothing => Ok(connection),
-            Look::Data | Look::Over => Err(ErrorKind::Dubious.into()),
+        if !connection.link.is_just_drained() && connection.link.transport.look() != Look::Nothing {
+            return Err(ErrorKind::Dubious.into());
         }
+        connection.details.seen = Sighting::now();
+        Ok(connection)
     }
 
     /// Whether the other side seems to be there still: nothing has ended, or data waits to be read.

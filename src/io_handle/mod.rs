@@ -26,6 +26,7 @@ pub(crate) mod bounds;
 pub(crate) mod claim;
 mod complete;
 pub(crate) mod datagram;
+mod drained;
 mod message;
 mod mode;
 mod pauses;

@@ -25,6 +25,10 @@ impl Pooled for Connection {
         self.link.transport.look() == Look::Nothing
     }
 
+    fn is_known_quiet(&self) -> bool {
+        Connection::is_known_quiet(self)
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.link.transport.io().as_fd())
     }

@@ -71,6 +71,11 @@ pub(crate) trait Pooled: Send + Sized + 'static {
     /// transport has to do by itself it may do here. Never waits.
     fn is_quiet(&mut self) -> bool;
 
+    /// Whether it is certain to be quiet for who takes it now, without looking.
+    fn is_known_quiet(&self) -> bool {
+        false
+    }
+
     /// What becomes readable when it is not quiet any more. `None`: nobody is told, and it is
     /// looked at when it is taken.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
