@@ -90,6 +90,13 @@ fn memory(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("line, cosocket", len), |bencher| {
             bencher.iter(|| receiver.line(&source, 1 << 20).unwrap());
         });
+        let mut line = Vec::new();
+        group.bench_function(BenchmarkId::new("line into, cosocket", len), |bencher| {
+            bencher.iter(|| {
+                line.clear();
+                receiver.line_into(&source, 1 << 20, &mut line).unwrap()
+            });
+        });
         let mut reader = BufReader::new(&source);
         group.bench_function(BenchmarkId::new("line, BufReader", len), |bencher| {
             bencher.iter(|| read_line(&mut reader));

@@ -62,9 +62,8 @@ pub(crate) enum Signal {
 /// ends it. Both are sticky: a coroutine that caught the unwind and waits again yields once, then
 /// is told again.
 ///
-/// Inlined with all that is above it in a wait, for a wait is seldom in the cache of return addresses
-/// when it ends: each frame between the caller and the switch costs a mispredicted return.
-#[inline]
+/// All that lies below it in a wait is inlined into it: who goes on after a switch returns by addresses
+/// that the processor did not see pushed last, so each frame in between costs a mispredicted return.
 pub(crate) fn suspend(
     worker: &Worker,
     reason: Reason,

@@ -344,6 +344,63 @@ fn one_whose_peer_has_left_is_closed() {
     });
 }
 
+/// KA-2 (7): what follows a reply is seen, though the read of the reply found no more and nobody has
+/// waited since.
+#[test]
+fn what_comes_right_after_a_reply_is_seen() {
+    everywhere(|| {
+        let backend = Backend::new();
+        for round in 0..10 {
+            // An end that comes with the reply, or a reply longer than what is read at first.
+            let (socket, mut peer) = backend.pair();
+            let reply = vec![b'x'; if round % 2 == 0 { 4 } else { 3000 }];
+            peer.write_all(&reply).unwrap();
+            peer.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(socket.receive_exact(reply.len()).unwrap(), reply);
+            assert_eq!(kind(socket.set_keepalive(None, None)), ErrorKind::Dubious);
+            // One that comes after it; and more data.
+            let (socket, mut peer) = backend.pair();
+            are_connected(&socket, &mut peer);
+            peer.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(kind(socket.set_keepalive(None, None)), ErrorKind::Dubious);
+            let (socket, mut peer) = backend.pair();
+            are_connected(&socket, &mut peer);
+            peer.write_all(b"x").unwrap();
+            assert_eq!(kind(socket.set_keepalive(None, None)), ErrorKind::Dubious);
+        }
+        assert_eq!(backend.metrics(), PoolMetrics::default());
+    });
+}
+
+/// KA-6: who parks a connection and takes one himself knows what its peer has done meanwhile.
+#[test]
+fn what_comes_between_parking_and_taking_is_seen() {
+    everywhere(|| {
+        let backend = Backend::new();
+        for _ in 0..10 {
+            let (socket, mut peer) = backend.pair();
+            are_connected(&socket, &mut peer);
+            park(&socket);
+            peer.write_all(b"late").unwrap();
+            let next = backend.connect();
+            assert_eq!(next.reused_times().unwrap(), 0);
+            drop(backend.peer());
+        }
+        // Taken by another, who has waited since.
+        for _ in 0..10 {
+            let (socket, mut peer) = backend.pair();
+            are_connected(&socket, &mut peer);
+            park(&socket);
+            peer.write_all(b"late").unwrap();
+            thread::sleep(Duration::from_millis(1));
+            let address = backend.address;
+            let next = thread::spawn(move || cosocket::connect(address).unwrap().reused_times());
+            assert_eq!(next.join().unwrap().unwrap(), 0);
+            drop(backend.peer());
+        }
+    });
+}
+
 /// KA-2 (3), DUP-2, CON-4.
 #[test]
 fn one_in_use_is_not_parked() {

@@ -6,12 +6,14 @@
 mod counting;
 
 use std::io::{Read, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cosocket::net::{TcpListener, TcpStream, UdpSocket};
 use cosocket::os::unix::net::UnixStream;
+use cosocket::sync::mpsc;
 use cosocket::time::timeout;
-use cosocket::{Builder, Runtime, spawn_local, thread};
+use cosocket::{Builder, Cosocket, Runtime, spawn_local, thread};
 use counting::allocations_during;
 
 const ROUNDS: u64 = 2000;
@@ -44,9 +46,18 @@ impl Bound {
 /// What so many rounds of `round` cost: allocations, and system calls of the runtime's.
 fn cost_of(runtime: &Runtime, mut round: impl FnMut()) -> (u64, u64) {
     round();
-    let calls = runtime.metrics().system_calls;
-    let allocations = allocations_during(|| (0..ROUNDS).for_each(|_| round()));
-    (allocations, runtime.metrics().system_calls - calls)
+    let mut cost = (0, 0);
+    for _ in 0..3 {
+        let calls = runtime.metrics().system_calls;
+        let allocations = allocations_during(|| (0..ROUNDS).for_each(|_| round()));
+        cost = (allocations, runtime.metrics().system_calls - calls);
+        if allocations == 0 {
+            break;
+        }
+        // The test harness has a thread of its own, which allocates now and then: what a round
+        // allocates is there every time.
+    }
+    cost
 }
 
 /// A request and its answer, both of which wait.
@@ -111,6 +122,70 @@ fn datagrams(runtime: &Runtime, bound: Bound) -> (u64, u64) {
     cost
 }
 
+/// Two coroutines that exchange something with a server in turns, over a connection that goes from
+/// one to the other: through the pool, or by hand. System calls of the runtime's.
+fn in_turns(runtime: &Runtime, is_pooled: bool) -> u64 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let echo = spawn_local(move || {
+        let (mut server, mut buffer) = (listener.accept().unwrap().0, [0; 8]);
+        while let Ok(len @ 1..) = server.read(&mut buffer) {
+            server.write_all(&buffer[..len]).unwrap();
+        }
+    });
+    let kept = Arc::new(cosocket::connect(address).unwrap());
+    if is_pooled {
+        kept.set_keepalive(None, None).unwrap();
+    }
+    let exchange = |socket: &Cosocket| {
+        socket.send(b"ping").unwrap();
+        assert_eq!(socket.receive_any(8).unwrap(), b"ping");
+    };
+    let round = move |kept: &Cosocket| match is_pooled {
+        false => exchange(kept),
+        true => {
+            let socket = cosocket::connect(address).unwrap();
+            assert_ne!(socket.reused_times().unwrap(), 0);
+            exchange(&socket);
+            socket.set_keepalive(None, None).unwrap();
+        }
+    };
+    let (to_other, other_turn) = mpsc::channel();
+    let (to_me, my_turn) = mpsc::channel();
+    let its = Arc::clone(&kept);
+    let other = spawn_local(move || {
+        while other_turn.recv().is_ok() {
+            round(&its);
+            to_me.send(()).unwrap();
+        }
+    });
+    let (_, calls) = cost_of(runtime, || {
+        round(&kept);
+        to_other.send(()).unwrap();
+        my_turn.recv().unwrap();
+    });
+    drop(to_other);
+    other.join().unwrap();
+    if is_pooled {
+        // The last one out of the pool ends the server.
+        drop(cosocket::connect(address).unwrap());
+    }
+    drop(kept);
+    echo.join().unwrap();
+    calls
+}
+
+/// KA-2, KA-6: what is known need not be looked at. A microsecond is short for code that was not
+/// optimised, and then each return costs a look.
+fn a_pooled_exchange_makes_no_more_system_calls_than_one_without_a_pool() {
+    let runtime = Builder::new().workers(1).build().unwrap();
+    let count = |is_pooled| runtime.run(|| in_turns(&runtime, is_pooled));
+    let (pooled, kept) = (count(true), count(false));
+    // Of each round there are two exchanges.
+    let looks = if cfg!(debug_assertions) { 2 * ROUNDS } else { ROUNDS / 5 };
+    assert!(pooled <= kept + looks + ROUNDS / 20, "{pooled} with the pool, {kept} without");
+}
+
 #[test]
 fn the_steady_state_allocates_nothing_and_timeouts_make_no_system_calls() {
     let runtime = Builder::new().workers(1).build().unwrap();
@@ -147,4 +222,5 @@ fn the_steady_state_allocates_nothing_and_timeouts_make_no_system_calls() {
     // On a plain thread.
     let (allocations, _) = cost_of(&runtime, || Bound::Limits.around(|| ()));
     assert_eq!(allocations, 0);
+    a_pooled_exchange_makes_no_more_system_calls_than_one_without_a_pool();
 }

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::address::{Address, Target};
 use super::connection::Connection;
 use super::local::Local;
-use super::pool::{self, Found, Member, Origin};
+use super::pool::{self, Found, Member, Origin, Wanted};
 use super::report::What;
 use super::state::Connecting;
 use super::timeouts::Phase;
@@ -130,7 +130,7 @@ impl Cosocket {
         let address = target.to_address()?;
         let began = self.begin_report();
         let connecting = self.state.claim_connect()?;
-        let key = pool::key_of(&address, self.local(), options);
+        let wanted = Wanted { address: &address, local: self.local(), options };
         // A wait for a place has the whole of the timeout, and the connect has it again.
         let timeout = self.timeouts.of(Phase::Connect);
         let bounds = Bounds { timeout, deadline: None, cut: connecting.cut() };
@@ -141,7 +141,7 @@ impl Cosocket {
                 self.report(what, began, upstream.as_deref(), error);
             }
         };
-        let found = pool::find(origin, &key, options, &bounds).inspect_err(failed(What::Queue))?;
+        let found = pool::find(origin, &wanted, &bounds).inspect_err(failed(What::Queue))?;
         let Found { connection, mut ticket } = found;
         let is_reused = connection.is_some();
         let mut connection = match connection {
@@ -153,17 +153,17 @@ impl Cosocket {
                 if let Some(ticket) = &mut ticket {
                     ticket.set_connected();
                 }
-                let mut connection = Connection::new(transport, Some(address));
                 // One that was made while another changed the settings is nobody else's.
-                let key = (key.local == self.local()).then(|| Arc::new(key));
+                let key = (wanted.local == self.local()).then(|| Arc::new(wanted.key()));
+                let mut connection = Connection::new(transport, Some(address));
                 connection.details.member = Member::new(key);
                 connection
             }
         };
-        let call_hooks = ticket.as_ref().map(|ticket| ticket.call_hooks());
+        let hook = ticket.as_ref().and_then(|ticket| ticket.hook(is_reused));
         connection.details.ticket = ticket;
         connecting.opened(connection)?;
-        Ok(match call_hooks.map_or(Ok(()), |call| call(self, is_reused)) {
+        Ok(match hook.map_or(Ok(()), |hook| hook(self)) {
             Ok(()) => Hooked::Fine,
             Err(_) if is_reused => Hooked::ReuseRefused,
             Err(error) => Hooked::CreateFailed(error),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::address::Address;
 use super::pool::{self, Member, TlsKey};
+use super::quiet::{Drained, Sighting};
 use super::receive::Receiver;
 use super::transport::Transport;
 use crate::driver::op::Direction;
@@ -24,6 +25,7 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) transport: Transport,
+    pub(super) drained: Drained,
     read_cut: Cut,
     write_cut: Cut,
 }
@@ -38,6 +40,8 @@ pub(crate) struct Details {
     pub(crate) tls: Option<TlsKey>,
     /// A receive has timed out or was cut: a late reply may be on its way.
     pub(crate) suspect: bool,
+    /// That it was quiet when it was parked.
+    pub(super) seen: Option<Sighting>,
     /// Its place in the count of a pool, given back when this is dropped.
     pub(crate) ticket: Option<Ticket>,
     pub(crate) member: Member,
@@ -62,6 +66,7 @@ impl Connection {
             reuse_count: 0,
             tls: None,
             suspect: false,
+            seen: None,
             ticket: None,
             member: Member::default(),
         };
@@ -75,7 +80,12 @@ impl Connection {
 
 impl Link {
     pub(crate) fn new(transport: Transport) -> Link {
-        Link { transport, read_cut: Cut::default(), write_cut: Cut::default() }
+        Link {
+            transport,
+            drained: Drained::default(),
+            read_cut: Cut::default(),
+            write_cut: Cut::default(),
+        }
     }
 
     pub(crate) fn cut(&self, direction: Direction) -> &Cut {

@@ -4,8 +4,10 @@ use std::io;
 use std::mem::MaybeUninit;
 
 use super::connection::Connection;
+use super::quiet::Sighting;
 use super::transport::Transport;
 use super::{Cosocket, Error, ErrorKind};
+use crate::current;
 
 /// What lies in a socket that nobody reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,9 @@ impl Transport {
                 Some(false) => Look::End,
             };
         }
+        if let Some(worker) = current::worker() {
+            worker.counters.attempts.add(1);
+        }
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
         loop {
             return match self.options().recv_with_flags(&mut [MaybeUninit::uninit()], flags) {
@@ -57,7 +62,7 @@ impl Cosocket {
     /// over; `BusyConnecting`, `BusyReading`, `BusyWriting`; `UnreadData`; `Suspect`;
     /// `KeyNotFound`; and the look: `Closed` at the end of the stream, else `Dubious`.
     pub(crate) fn take_idle(&self) -> Result<Connection, Error> {
-        let connection = self.state.take_whole(|receiver, details| {
+        let mut connection = self.state.take_whole(|receiver, details| {
             if receiver.at_end() && receiver.unread().is_empty() {
                 return Err(ErrorKind::Closed.into());
             }
@@ -72,12 +77,16 @@ impl Cosocket {
             }
             Ok(())
         })?;
-        match connection.link.transport.look() {
-            Look::Nothing => Ok(connection),
-            // OpenResty's word depends on whether the end came before the last receive or after.
-            Look::End => Err(ErrorKind::Closed.into()),
-            Look::Data | Look::Failed => Err(ErrorKind::Dubious.into()),
+        if !connection.link.is_just_drained() {
+            match connection.link.transport.look() {
+                Look::Nothing => {}
+                // OpenResty's word depends on whether the end came before the last receive or after.
+                Look::End => return Err(ErrorKind::Closed.into()),
+                Look::Data | Look::Failed => return Err(ErrorKind::Dubious.into()),
+            }
         }
+        connection.details.seen = Sighting::now();
+        Ok(connection)
     }
 
     /// Whether the other side seems to be there still: nothing has ended, or data waits to be read.

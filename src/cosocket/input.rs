@@ -71,7 +71,8 @@ impl Source for Input<'_> {
             (None, None) => self.timeouts.of(Phase::Read),
         };
         let cut = self.link.cut(Direction::Read);
-        self.link.transport.read(buffer, &Bounds { timeout, deadline: self.deadline, cut })
+        let bounds = Bounds { timeout, deadline: self.deadline, cut };
+        self.link.read_noting(buffer.len(), |transport| transport.read(buffer, &bounds))
     }
 
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -27,6 +27,7 @@ mod parts;
 pub(crate) mod pool;
 mod proxy;
 mod queued_writer;
+mod quiet;
 pub(crate) mod receive;
 mod report;
 mod send;

@@ -28,6 +28,7 @@ mod call;
 pub(crate) mod claim;
 mod complete;
 pub(crate) mod datagram;
+mod drained;
 mod half;
 mod message;
 mod mode;

@@ -15,6 +15,7 @@ use crate::script::{Event, Script};
 #[derive(Clone, Debug)]
 enum Call {
     Line { limit: usize },
+    LineInto { limit: usize },
     Exact { len: usize },
     ExactInto { len: usize },
     Vectored { lens: Vec<usize> },
@@ -38,6 +39,7 @@ fn call() -> impl Strategy<Value = Call> {
     let size = || prop_oneof![4 => 0..12_usize, 1 => 0..9000_usize];
     prop_oneof![
         limit().prop_map(|limit| Call::Line { limit }),
+        limit().prop_map(|limit| Call::LineInto { limit }),
         size().prop_map(|len| Call::Exact { len }),
         size().prop_map(|len| Call::ExactInto { len }),
         vec(size(), 0..4).prop_map(|lens| Call::Vectored { lens }),
@@ -94,6 +96,13 @@ fn answer(result: Result<Vec<u8>, Error>) -> Answer {
 fn ask(receiver: &mut Receiver, script: &Script, call: &Call) -> Answer {
     answer(match call {
         Call::Line { limit } => receiver.line(script, *limit),
+        Call::LineInto { limit } => {
+            let mut line = b"before".to_vec();
+            let result = receiver.line_into(script, *limit, &mut line);
+            let added = line.split_off(b"before".len());
+            assert_eq!(added.len(), *result.as_ref().unwrap_or(&0));
+            result.map(|_| added)
+        }
         Call::Exact { len } => receiver.exact(script, *len),
         Call::ExactInto { len } => {
             let mut slice = vec![0; *len];
@@ -124,7 +133,7 @@ fn ask(receiver: &mut Receiver, script: &Script, call: &Call) -> Answer {
 /// `taken` is what an `any` chose to take.
 fn expect(reference: &mut Reference, call: &Call, taken: usize) -> Answer {
     match call {
-        Call::Line { limit } => reference.line(*limit),
+        Call::Line { limit } | Call::LineInto { limit } => reference.line(*limit),
         Call::Exact { len } | Call::ExactInto { len } => reference.exact(*len),
         Call::Vectored { lens } => match lens.iter().sum() {
             0 => reference.exact(0),
@@ -191,6 +200,7 @@ proptest! {
                 // These may choose what to return, or count what a timeout has taken twice.
                 Call::Any { .. } | Call::Chunk { .. } | Call::Vectored { .. } => continue,
                 Call::Line { .. } => Call::Line { limit: usize::MAX },
+                Call::LineInto { .. } => Call::LineInto { limit: usize::MAX },
                 Call::Until { pattern, inclusive, .. } => {
                     Call::Until { pattern, inclusive, limit: usize::MAX }
                 }

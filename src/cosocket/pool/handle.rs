@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::connection::Connection;
 use super::super::local::Local;
 use super::super::{ConnectOptions, Cosocket, Error, Target};
-use super::keepalive::{self, Origin};
+use super::keepalive::{Origin, Wanted};
 use super::metrics::PoolMetrics;
 use super::options::PoolOptions;
 use super::plan::Plan;
@@ -93,7 +93,8 @@ impl Pool {
     ///
     /// That of the first connect that fails. What was parked by then stays.
     pub fn warm_up(&self, target: impl Target, count: usize) -> Result<usize, Error> {
-        let key = keepalive::key_of(&target.to_address()?, Local::default(), &self.options());
+        let (address, local, options) = (&target.to_address()?, Local::default(), &self.options());
+        let key = Wanted { address, local, options }.key();
         for opened in 0..count {
             let Some(place) = self.pools.reserve(&key) else { return Ok(opened) };
             let (socket, mut place) = (Cosocket::new(), Some(place));

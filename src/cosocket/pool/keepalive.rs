@@ -12,17 +12,22 @@ use super::super::local::Local;
 use super::super::{ConnectOptions, Cosocket, Error, ErrorKind};
 use super::key::Key;
 use super::options::{self, Evicted, Hooks};
+use super::recent::Shortcut;
 use super::stock::{Acquired, Refusal};
 use super::{Eviction, Pooled, Pools, Settings, Ticket};
 use crate::clock::{self, Nanos};
 use crate::io_handle::bounds::Bounds;
-use crate::{io_handle, runtime};
+use crate::{current, io_handle, runtime};
 
 impl Pooled for Connection {
     type Hooks = Hooks;
 
     fn is_quiet(&mut self) -> bool {
         self.link.transport.look() == Look::Nothing
+    }
+
+    fn is_known_quiet(&self) -> bool {
+        Connection::is_known_quiet(self)
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -62,14 +67,39 @@ pub(crate) struct Found {
     pub(crate) ticket: Option<Ticket<Connection>>,
 }
 
-/// The key of what is to be connected to.
-pub(crate) fn key_of(address: &Address, local: Local, options: &ConnectOptions) -> Key {
-    let name = options.pool.clone().unwrap_or_else(|| address.to_string());
-    #[cfg(feature = "tls")]
-    let tls = options.tls.as_ref().map(|tls| tls.pool_key(&address.tls_host()));
-    #[cfg(not(feature = "tls"))]
-    let tls = None;
-    Key { local, tls, ..Key::new(name) }
+/// What is to be connected to, and how.
+pub(crate) struct Wanted<'a> {
+    pub(crate) address: &'a Address,
+    pub(crate) local: Local,
+    pub(crate) options: &'a ConnectOptions,
+}
+
+impl<'a> Wanted<'a> {
+    pub(crate) fn key(&self) -> Key {
+        let Wanted { address, local, options } = self;
+        let name = options.pool.clone().unwrap_or_else(|| address.to_string());
+        #[cfg(feature = "tls")]
+        let tls = options.tls.as_ref().map(|tls| tls.pool_key(&address.tls_host()));
+        #[cfg(not(feature = "tls"))]
+        let tls = None;
+        Key { local: local.clone(), tls, ..Key::new(name) }
+    }
+
+    /// What stands for the key, if that is nothing but a name.
+    fn shortcut(&self) -> Option<Shortcut<'a>> {
+        #[cfg(feature = "tls")]
+        if self.options.tls.is_some() {
+            return None;
+        }
+        if self.local != Local::default() {
+            return None;
+        }
+        match (&self.options.pool, self.address) {
+            (Some(name), _) => Some(Shortcut::Name(name)),
+            (None, Address::Ip(address)) => Some(Shortcut::Address(*address)),
+            (None, _) => None,
+        }
+    }
 }
 
 /// The key of a connection as it is now: it may have been encrypted since it was made.
@@ -81,24 +111,35 @@ fn key_as_parked(details: &Details) -> Option<Arc<Key>> {
     })
 }
 
-/// Looks for a connection of `key`, or a place for one, within `bounds`.
+/// Looks for a connection of what is wanted, or a place for one, within `bounds`.
 pub(crate) fn find(
     origin: Origin<'_>,
-    key: &Key,
-    options: &ConnectOptions,
+    wanted: &Wanted<'_>,
     bounds: &Bounds<'_>,
 ) -> Result<Found, Error> {
-    let asked = options::asked(options.pool_size, options.backlog)?;
-    let pools = match origin {
-        Origin::Place(ticket) => return Ok(Found { connection: None, ticket: Some(ticket) }),
-        Origin::Nowhere => None,
-        Origin::Pools(pools) => Some(Arc::clone(pools)),
+    let asked = options::asked(wanted.options.pool_size, wanted.options.backlog)?;
+    let of_thread;
+    let pools = match (origin, current::worker()) {
+        (Origin::Place(ticket), _) => {
+            return Ok(Found { connection: None, ticket: Some(ticket) });
+        }
+        (Origin::Nowhere, _) => return Ok(Found { connection: None, ticket: None }),
+        (Origin::Pools(pools), _) => pools,
+        (Origin::Here, Some(worker)) => &worker.runtime.pools,
         // Where no runtime has begun there are no pools; to begin one takes a reason.
-        Origin::Here if asked.is_some() => runtime::here().ok().map(|its| Arc::clone(&its.pools)),
-        Origin::Here => runtime::here_if_started().map(|its| Arc::clone(&its.pools)),
+        (Origin::Here, None) => {
+            let runtime = match &asked {
+                Some(_) => runtime::here().ok(),
+                None => runtime::here_if_started(),
+            };
+            let Some(runtime) = runtime else {
+                return Ok(Found { connection: None, ticket: None });
+            };
+            of_thread = runtime;
+            &of_thread.pools
+        }
     };
-    let Some(pools) = pools else { return Ok(Found { connection: None, ticket: None }) };
-    match pools.acquire(key, asked, bounds) {
+    match acquire(pools, wanted, asked, bounds) {
         Ok(None) => Ok(Found { connection: None, ticket: None }),
         Ok(Some(Acquired { mut connection, ticket })) => {
             if let Some(connection) = &mut connection {
@@ -106,8 +147,25 @@ pub(crate) fn find(
             }
             Ok(Found { connection, ticket: Some(ticket) })
         }
-        Err(refusal) => Err(refusal.into_error(key)),
+        Err(refusal) => Err(refusal.into_error(&wanted.key())),
     }
+}
+
+fn acquire(
+    pools: &Arc<Pools<Connection>>,
+    wanted: &Wanted<'_>,
+    asked: Option<Settings<Hooks>>,
+    bounds: &Bounds<'_>,
+) -> Result<Option<Acquired<Connection>>, Refusal> {
+    let shortcut = wanted.shortcut();
+    if let Some(found) = shortcut.and_then(|shortcut| pools.acquire_recent(shortcut, bounds)) {
+        return found.map(Some);
+    }
+    let acquired = pools.acquire(&wanted.key(), asked, bounds)?;
+    if let (Some(shortcut), Some(acquired)) = (shortcut, &acquired) {
+        pools.remember(shortcut, acquired.ticket.stock());
+    }
+    Ok(acquired)
 }
 
 impl Refusal {
@@ -128,9 +186,12 @@ impl Refusal {
 
 impl Ticket<Connection> {
     /// What the pool's user wants to have called.
-    pub(crate) fn call_hooks(&self) -> impl FnOnce(&Cosocket, bool) -> io::Result<()> + use<> {
-        let plan = Arc::clone(self.stock().plan());
-        move |socket, is_reused| plan.settings.hooks.connected(socket, is_reused)
+    pub(crate) fn hook(
+        &self,
+        is_reused: bool,
+    ) -> Option<impl FnOnce(&Cosocket) -> io::Result<()> + use<>> {
+        let hook = self.stock().settings().hooks.of_connect(is_reused)?.clone();
+        Some(move |socket: &Cosocket| hook(socket))
     }
 }
 

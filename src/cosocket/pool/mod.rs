@@ -3,6 +3,7 @@
 //! ```text
 //!   runtime
 //!     Pools             all pools of the runtime, by Key
+//!       Recent          one for each worker: those found lately, by what was asked for
 //!       Stock           the connections of one key: limits, counters
 //!         Places        one word: how many are out, idle, queued
 //!         Shard         one for each worker: what was parked there, last in first out
@@ -37,6 +38,7 @@ mod places;
 mod plan;
 mod pools;
 mod queue;
+mod recent;
 mod settings;
 mod shard;
 mod stock;
@@ -51,7 +53,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 pub use self::handle::{Pool, pool_totals, pools};
-pub(crate) use self::keepalive::{Found, Origin, find, key_of};
+pub(crate) use self::keepalive::{Found, Origin, Wanted, find};
 pub(crate) use self::key::TlsKey;
 pub(crate) use self::member::Member;
 pub use self::metrics::PoolMetrics;
@@ -70,6 +72,11 @@ pub(crate) trait Pooled: Send + Sized + 'static {
     /// Whether it is as it should be while nobody uses it: open, and nothing to read. What its
     /// transport has to do by itself it may do here. Never waits.
     fn is_quiet(&mut self) -> bool;
+
+    /// Whether it is certain to be quiet for who takes it now, without looking.
+    fn is_known_quiet(&self) -> bool {
+        false
+    }
 
     /// What becomes readable when it is not quiet any more. `None`: nobody is told, and it is
     /// looked at when it is taken.

@@ -164,10 +164,9 @@ impl fmt::Debug for Hooks {
 }
 
 impl Hooks {
-    /// Calls what is to be called before a connect returns.
-    pub(super) fn connected(&self, socket: &Cosocket, is_reused: bool) -> io::Result<()> {
-        let hook = if is_reused { &self.reused } else { &self.created };
-        hook.as_ref().map_or(Ok(()), |hook| hook(socket))
+    /// What is to be called before a connect returns.
+    pub(super) fn of_connect(&self, is_reused: bool) -> Option<&SocketHook> {
+        if is_reused { self.reused.as_ref() } else { self.created.as_ref() }
     }
 
     pub(super) fn evicted(&self, evicted: &Evicted<'_>) {

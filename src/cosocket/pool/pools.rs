@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::key::Key;
 use super::metrics::PoolMetrics;
 use super::plan::Plan;
+use super::recent::{Recent, Shortcut};
 use super::settings::Settings;
 use super::stock::{Acquired, Refusal, Stock};
 use super::ticket::Ticket;
@@ -28,7 +29,7 @@ pub(crate) struct Pools<C: Pooled> {
     /// What pools did that are no more.
     past: Mutex<PoolMetrics>,
     /// One for each worker, and one for everybody else.
-    shards: usize,
+    recent: Box<[Recent<C>]>,
     is_closed: AtomicBool,
     watch: Watch<C>,
     /// None in tests.
@@ -49,7 +50,7 @@ impl<C: Pooled> Pools<C> {
             stocks: RwLock::default(),
             plans: Mutex::default(),
             past: Mutex::default(),
-            shards: workers + 1,
+            recent: (0..=workers).map(|_| Recent::new()).collect(),
             is_closed: AtomicBool::new(false),
             watch: Watch::new(),
             runtime: OnceLock::new(),
@@ -69,7 +70,7 @@ impl<C: Pooled> Pools<C> {
     }
 
     pub(super) fn shards(&self) -> usize {
-        self.shards
+        self.recent.len()
     }
 
     /// The caller's: its worker's, if that is of this runtime.
@@ -78,7 +79,7 @@ impl<C: Pooled> Pools<C> {
         if let Some(shard) = super::tests::shard_here() {
             return shard;
         }
-        let outside = self.shards - 1;
+        let outside = self.shards() - 1;
         current::worker()
             .filter(|worker| Arc::as_ptr(&worker.runtime.pools).addr() == (&raw const *self).addr())
             .map_or(outside, |worker| worker.index)
@@ -114,6 +115,25 @@ impl<C: Pooled> Pools<C> {
                 other => return other.map(Some),
             }
         }
+    }
+
+    /// [`acquire`](Pools::acquire) from a pool that was found lately on this worker. `None` if that
+    /// is not known here, or is no more: then `acquire` is to be called.
+    pub(super) fn acquire_recent(
+        &self,
+        shortcut: Shortcut<'_>,
+        bounds: &Bounds<'_>,
+    ) -> Option<Result<Acquired<C>, Refusal>> {
+        let stock = self.recent[self.shard_here()].find(shortcut)?;
+        match stock.acquire(bounds) {
+            Err(Refusal::Retired) => None,
+            other => Some(other),
+        }
+    }
+
+    /// A stock that has been found the long way.
+    pub(super) fn remember(&self, shortcut: Shortcut<'_>, stock: &Arc<Stock<C>>) {
+        self.recent[self.shard_here()].remember(shortcut, stock);
     }
 
     /// A place for one more connection beside those that are idle, if there is room; never waits.

@@ -180,7 +180,9 @@ impl<C: Pooled> Stock<C> {
             let reason = if entry.expires_at <= now {
                 Some(self.why_expired(&entry, now))
             } else {
-                (!entry.connection.is_quiet()).then_some(Eviction::Stale)
+                let connection = &mut entry.connection;
+                let is_fit = connection.is_known_quiet() || connection.is_quiet();
+                (!is_fit).then_some(Eviction::Stale)
             };
             let Some(reason) = reason else {
                 ticket.set_in_use();

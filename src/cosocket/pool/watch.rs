@@ -13,7 +13,8 @@
 //!
 //! * Parking and taking make no system call for it. A connection goes into the [`IdleSet`] only
 //!   when it has been idle for a while ([`PATIENCE`]); until then, that it is looked at when it is
-//!   taken has to do. At the pace of a busy server few ever get there.
+//!   taken has to do (or is known to be quiet then: see `quiet.rs`). At the pace of a busy server
+//!   few ever get there.
 //! * A shard is on the agenda once, with the time of the next thing to do there; parking on a
 //!   shard that is to be visited soon does not touch the agenda. So idle timeouts cost no timer
 //!   each.

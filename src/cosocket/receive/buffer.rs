@@ -111,7 +111,8 @@ impl Buffer {
         len
     }
 
-    fn consume(&mut self, len: usize) {
+    /// Drops the first `len` bytes.
+    pub(super) fn consume(&mut self, len: usize) {
         self.start += len;
         assert!(self.start <= self.end, "more was taken than there was");
         if self.is_empty() {

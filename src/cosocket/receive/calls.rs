@@ -58,6 +58,32 @@ impl Cosocket {
         self.receive_with(|receiver, source| receiver.line(source, limit))
     }
 
+    /// [`receive_line_limited`](Cosocket::receive_line_limited) to the end of `line`: returns how
+    /// long it is. With a vector that is cleared and used again, a line that
+    /// has arrived already costs no allocation.
+    ///
+    /// # Errors
+    ///
+    /// As `receive_line_limited`. Then nothing is added: what was received is in the error.
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// use cosocket::Cosocket;
+    /// use cosocket::os::unix::net::UnixStream;
+    ///
+    /// let (ours, mut theirs) = UnixStream::pair()?;
+    /// theirs.write_all(b"+OK\r\n$5\r\n")?;
+    /// let (socket, mut line) = (Cosocket::from(ours), Vec::new());
+    /// assert_eq!(socket.receive_line_into(&mut line, 1024)?, 3);
+    /// assert_eq!(socket.receive_line_into(&mut line, 1024)?, 2);
+    /// assert_eq!(line, b"+OK$5");
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn receive_line_into(&self, line: &mut Vec<u8>, limit: usize) -> Result<usize, Error> {
+        self.receive_with(|receiver, source| receiver.line_into(source, limit, line))
+    }
+
     /// Receives exactly `len` bytes. Memory is taken as they come: who announces a gigabyte and
     /// sends a byte costs 64 KiB.
     ///

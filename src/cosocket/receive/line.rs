@@ -10,6 +10,25 @@ impl Receiver {
     /// The next line, without its ending, `"\n"` or `"\r\n"`. Of a longer one than `limit` the
     /// error takes the first `limit` bytes.
     pub fn line(&mut self, source: &impl Source, limit: usize) -> Result<Vec<u8>, Error> {
+        let Line { len, ending } = self.find_line(source, limit)?;
+        Ok(self.take(len, ending))
+    }
+
+    /// The same, put at the end of `destination`; how long it is. A call that fails adds nothing.
+    pub fn line_into(
+        &mut self,
+        source: &impl Source,
+        limit: usize,
+        destination: &mut Vec<u8>,
+    ) -> Result<usize, Error> {
+        let Line { len, ending } = self.find_line(source, limit)?;
+        destination.extend_from_slice(&self.buffer.data()[..len]);
+        self.skip(len + ending);
+        Ok(len)
+    }
+
+    /// Reads until a whole line waits, and says where it ends.
+    fn find_line(&mut self, source: &impl Source, limit: usize) -> Result<Line, Error> {
         self.begin()?;
         // All of these have no "\n".
         let mut scanned = 0;
@@ -20,7 +39,7 @@ impl Receiver {
                 let end = scanned + at;
                 let len = end - usize::from(data[..end].ends_with(b"\r"));
                 if len <= limit {
-                    return Ok(self.take(len, end + 1 - len));
+                    return Ok(Line { len, ending: end + 1 - len });
                 }
             }
             if is_too_long(data, limit) {
@@ -34,6 +53,12 @@ impl Receiver {
             }
         }
     }
+}
+
+/// The first of what waits.
+struct Line {
+    len: usize,
+    ending: usize,
 }
 
 /// Whether no line within the limit begins with `data`, in which none ends. A `"\r"` just past the

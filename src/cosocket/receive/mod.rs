@@ -244,6 +244,12 @@ impl Receiver {
         bytes
     }
 
+    /// Leaves out bytes that wait.
+    fn skip(&mut self, len: usize) {
+        self.buffer.consume(len);
+        self.rest();
+    }
+
     fn take_into(&mut self, destination: &mut [u8]) -> usize {
         let len = self.buffer.take_into(destination);
         self.rest();
