@@ -14,6 +14,9 @@ impl Cosocket {
     /// Closes the connection. Whoever waits in a call on it, connecting, receiving or sending, gets
     /// `Cancelled`. The object may be connected again at once.
     ///
+    /// The look-up of a name, in a connect, ends too; on a plain thread up to 10 ms later. (With
+    /// `panic = "abort"`, where nothing unwinds, it comes to its own end first.)
+    ///
     /// OpenResty refuses while another uses the socket; that is [`try_close`](Cosocket::try_close).
     ///
     /// # Errors

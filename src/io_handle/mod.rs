@@ -32,6 +32,7 @@ mod pauses;
 mod plain;
 pub(crate) mod poll_arm;
 mod send_file;
+pub(crate) mod undelivered;
 pub(crate) mod urgent;
 mod wait_any;
 
