@@ -187,9 +187,10 @@ fn try_send_says_closed_when_the_reader_was_cancelled() {
             let (socket, _peer) = pair();
             let reader = Arc::clone(&socket);
             let reader = spawn(move || while reader.receive_any(1).is_err() {});
-            let sees_reader =
-                || socket.receive_any(1).unwrap_err().kind() == ErrorKind::BusyReading;
-            socket.with_read_timeout(MILLISECOND, || Ok(support::until(sees_reader))).unwrap();
+            support::until(|| {
+                let refused = socket.with_read_timeout(MILLISECOND, || socket.receive_any(1));
+                refused.unwrap_err().kind() == ErrorKind::BusyReading
+            });
             let sender = Arc::clone(&socket);
             let sender = spawn(move || {
                 loop {
