@@ -1,4 +1,5 @@
-//! Programs that must not compile, as doctests: each would be unsound if it did.
+//! Programs that must not compile, as doctests: each would be unsound if it did, or lose what was
+//! sent.
 //!
 //! A coroutine that outlives what it borrows:
 //!
@@ -116,4 +117,30 @@
 //! first.add(&mut arm);
 //! second.add(&mut arm);
 //! first.wait();
+//! ```
+//!
+//! A connection with two owners, or whose owner changes under one who still writes to it or reads
+//! from it; OpenResty's `duplicate call`, `pending data to write`, `pending request body reading`:
+//!
+//! ```compile_fail,E0382
+//! fn serve(connection: cosocket::server::Connection) {
+//!     let one = connection.into_cosocket();
+//!     let other = connection.into_cosocket();
+//! }
+//! ```
+//!
+//! ```compile_fail,E0505
+//! fn serve(connection: cosocket::server::Connection) {
+//!     let mut response = std::io::BufWriter::new(&connection);
+//!     let socket = connection.into_cosocket();
+//!     std::io::Write::flush(&mut response).unwrap();
+//! }
+//! ```
+//!
+//! ```compile_fail,E0505
+//! fn serve(socket: cosocket::Cosocket) {
+//!     let mut body = cosocket::server::RequestBody::new(&socket, 5).unwrap();
+//!     let parts = socket.into_parts();
+//!     body.receive_any(5).unwrap();
+//! }
 //! ```

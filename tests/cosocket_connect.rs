@@ -7,6 +7,7 @@ mod util;
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,6 +157,26 @@ fn streams_become_cosockets_and_streams_again_without_losing_a_byte() {
     });
 }
 
+// OBJ-6, section 2 item 40: OpenResty's `getfd` leaves what was received behind; this does not
+#[test]
+fn the_descriptor_of_a_connection_comes_with_what_was_received() {
+    everywhere(|| {
+        let (listener, address) = listen();
+        let socket = cosocket::connect(address).unwrap();
+        let local = socket.local_addr().unwrap().to_string();
+        let (mut server, _) = listener.accept().unwrap();
+        server.write_all(b"received, unread").unwrap();
+        assert_eq!(socket.receive_any(10).unwrap(), b"received, ");
+        let parts = socket.into_parts().unwrap();
+        let Stream::Tcp(stream) = &parts.stream else { panic!() };
+        assert!(stream.as_raw_fd() >= 0);
+        let its = socket2::SockRef::from(stream).local_addr().unwrap().as_socket().unwrap();
+        assert_eq!(its.to_string(), local);
+        assert_eq!(parts.unread, b"unread");
+        assert_eq!(Cosocket::new().into_parts().unwrap_err().to_string(), "closed");
+    });
+}
+
 // OBJ-8, section 2 item 157
 #[test]
 fn bind_takes_literal_addresses_and_fails_late() {
@@ -231,6 +252,15 @@ fn options_are_set_and_asked_for_by_name() {
             panic!();
         };
         assert!(bytes >= 20_000);
+        // They rest and come back with the connection.
+        socket.set_keepalive(None, None).unwrap();
+        assert_eq!(socket.option(OptionName::Keepalive).unwrap_err().kind(), ErrorKind::Closed);
+        let error = socket.set_option(SocketOption::NoDelay(true)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        socket.connect(address).unwrap();
+        assert_eq!(socket.reused_times().unwrap(), 1);
+        let count = socket.option(OptionName::KeepaliveCount).unwrap();
+        assert_eq!(count, SocketOption::KeepaliveCount(5));
         let error = "tcp-nodely".parse::<OptionName>().unwrap_err();
         assert_eq!(error.to_string(), "unsupported option tcp-nodely");
     });

@@ -6,8 +6,10 @@ mod support;
 #[allow(unsafe_code)]
 mod util;
 
+use std::cell::Cell;
 use std::io::{ErrorKind as IoErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -116,6 +118,48 @@ fn a_second_reader_is_refused_and_the_first_is_not_disturbed() {
         assert_eq!(socket.reused_times().unwrap(), 0);
         peer.write_all(b"late").unwrap();
         assert_eq!(reader.join().unwrap().unwrap(), b"late");
+    });
+}
+
+// DUP-2, section 2 item 125: in whichever receive the first waits, and who waits is not disturbed
+#[test]
+fn all_that_would_disturb_a_reader_is_refused() {
+    type Receive = fn(&Cosocket) -> Result<Vec<u8>, Error>;
+    let receives: [Receive; 3] = [
+        |socket| socket.receive_line(),
+        |socket| socket.receive_until("--").unwrap().whole(),
+        |socket| socket.receive_until("--").unwrap().chunk(4).map(Option::unwrap_or_default),
+    ];
+    cosocket::run(|| {
+        for receive in receives {
+            let (socket, mut peer) = pair();
+            socket.set_timeouts(Duration::ZERO, Duration::ZERO, MILLISECOND).unwrap();
+            let over = Rc::new(Cell::new(false));
+            let (reader, end) = (Arc::clone(&socket), Rc::clone(&over));
+            // While we run, on its worker, it is in one of these.
+            let reader = spawn_waiting(move || {
+                while !end.get() {
+                    assert_eq!(receive(&reader).unwrap_err().to_string(), "timeout");
+                }
+            });
+            for refused in [
+                socket.receive_any(1).map(drop),
+                socket.receive_until("--").unwrap().chunk(1).map(drop),
+                socket.try_close(),
+                socket.set_keepalive(None, None),
+                socket.connect("127.0.0.1:1"),
+            ] {
+                assert_eq!(refused.unwrap_err().to_string(), "socket busy reading");
+            }
+            assert_eq!(socket.send(b"sent data").unwrap(), 9);
+            assert_eq!(socket.reused_times().unwrap(), 0);
+            over.set(true);
+            reader.join().unwrap();
+            let mut sent = [0; 9];
+            peer.read_exact(&mut sent).unwrap();
+            assert_eq!(&sent, b"sent data");
+            socket.try_close().unwrap();
+        }
     });
 }
 
@@ -380,7 +424,8 @@ fn a_reset_is_seen_by_the_peer() {
     });
 }
 
-// OBJ-4: a socket may travel, also while its other half is in use elsewhere
+// OBJ-4, and in place of section 2, item 142: a socket may travel, also while its other half is in
+// use elsewhere
 #[test]
 fn a_socket_is_used_by_coroutines_and_threads_in_turn() {
     let (socket, peer) = pair();

@@ -8,11 +8,12 @@ mod util;
 
 use std::io::{IoSlice, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cosocket::{
-    Builder, Cosocket, ErrorKind, QueueEvent, QueuedWriter, Text, Watermarks, spawn, thread,
+    Builder, Cosocket, ErrorKind, Number, QueueEvent, QueuedWriter, Text, Watermarks, spawn, thread,
 };
 use socket_util::{everywhere, spawn_waiting};
 use support::cosockets::{narrow_pair, pair};
@@ -79,6 +80,53 @@ fn thousands_of_odd_slices_arrive_in_order() {
         let received = reader.join().unwrap();
         assert!(received[..data.len()] == data, "the data was changed on its way");
         assert_eq!(&received[data.len()..], b"and 1more!");
+    });
+}
+
+// SND-3, section 2 item 31: what is no text is sent as it prints; what is absent is nothing, and
+// not Lua's word for it
+#[test]
+fn scalars_are_sent_as_they_print() {
+    everywhere(|| {
+        let (socket, mut peer) = pair();
+        assert_eq!(socket.send(Text(true)).unwrap(), 4);
+        assert_eq!(socket.send(Text(false)).unwrap(), 5);
+        let absent: Option<&str> = None;
+        assert_eq!(socket.send(absent).unwrap(), 0);
+        assert_eq!(socket.send(absent.unwrap_or("nil")).unwrap(), 3);
+        assert_eq!(socket.send(Number(0.5)).unwrap(), 3);
+        socket.close().unwrap();
+        let mut received = String::new();
+        peer.read_to_string(&mut received).unwrap();
+        assert_eq!(received, "truefalsenil0.5");
+    });
+}
+
+// SND-2, section 2 item 17: what is no fragment does not compile (see `Fragments`), and one that
+// fails to print is found out before anything is sent
+#[test]
+fn a_fragment_that_fails_sends_nothing() {
+    struct Fails;
+
+    impl std::fmt::Display for Fails {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            std::panic::resume_unwind(Box::new("it does not print"))
+        }
+    }
+
+    everywhere(|| {
+        let (socket, mut peer) = pair();
+        let fragments = ("before", vec![("nested", Text(Fails))], "after");
+        let unwound = std::panic::catch_unwind(AssertUnwindSafe(|| socket.send(&fragments)));
+        assert_eq!(unwound.unwrap_err().downcast_ref(), Some(&"it does not print"));
+        // The connection is as it was.
+        assert_eq!(socket.send("whole").unwrap(), 5);
+        peer.write_all(b"reply").unwrap();
+        assert_eq!(socket.receive_exact(5).unwrap(), b"reply");
+        socket.close().unwrap();
+        let mut received = String::new();
+        peer.read_to_string(&mut received).unwrap();
+        assert_eq!(received, "whole");
     });
 }
 

@@ -57,6 +57,38 @@ fn timeouts_have_a_default_and_a_range() {
     assert_eq!(socket.timeouts(), (default, Duration::MAX, MILLISECOND));
 }
 
+// TMO-1, section 2 items 47, 50: each of the three bounds its own kind of wait
+#[test]
+fn a_receive_waits_for_as_long_as_the_third_timeout_says() {
+    everywhere(|| {
+        let (socket, mut peer) = pair();
+        let minute = Duration::from_secs(60);
+        socket.set_timeouts(minute, minute, MILLISECOND * 10).unwrap();
+        let start = Instant::now();
+        let error = socket.receive_exact(3).unwrap_err();
+        assert!(start.elapsed() >= MILLISECOND * 10);
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Timeout, "timeout"));
+        assert_eq!(error.partial(), b"");
+
+        socket.set_timeouts(MILLISECOND * 150, MILLISECOND * 150, MILLISECOND * 2).unwrap();
+        let error = socket.receive_line().unwrap_err();
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Timeout, "timeout"));
+        assert_eq!(error.partial(), b"");
+        // What comes late is the next call's, which the other two do not bound.
+        socket.set_timeouts(MILLISECOND, MILLISECOND, minute).unwrap();
+        let server = spawn(move || {
+            thread::sleep(MILLISECOND * 10);
+            peer.write_all(b"late\n").unwrap();
+            peer
+        });
+        assert_eq!(socket.receive_line().unwrap(), b"late");
+        let _peer = server.join().unwrap();
+        socket.set_timeouts(minute, MILLISECOND, minute).unwrap();
+        let error = socket.send(vec![7_u8; 50 << 20]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+    });
+}
+
 // TMO-2
 #[test]
 fn a_timeout_for_one_call_gives_the_former_back() {

@@ -65,7 +65,8 @@ fn a_new_socket_has_no_descriptor_and_is_closed() {
     });
 }
 
-/// UDP-1: a second peer is another socket; what is wrong with an address is told.
+/// UDP-1, section 2 item 137: a second peer is another socket; what is wrong with an address is
+/// told.
 #[test]
 fn a_peer_can_be_changed_and_must_make_sense() {
     everywhere(|| {
@@ -120,7 +121,8 @@ fn a_peer_may_be_named() {
     });
 }
 
-/// UDP-2: one call is one datagram; fragments are joined; nothing is a datagram too.
+/// UDP-2, section 2 item 140: one call is one datagram; fragments are joined; nothing is a datagram
+/// too.
 #[test]
 fn a_send_is_a_datagram() {
     everywhere(|| {
@@ -163,6 +165,31 @@ fn a_datagram_that_is_cut_says_so() {
         server.send_to("0123456789", client).unwrap();
         let datagram = socket.receive(3).unwrap();
         assert_eq!((&*datagram, datagram.is_truncated), (&b"012"[..], true));
+    });
+}
+
+/// UDP-3, section 2 item 134: what was asked for is kept and no more than 65 536 bytes, which only
+/// a datagram of a Unix socket can be longer than.
+#[test]
+fn of_a_long_datagram_as_much_is_kept_as_was_asked_for() {
+    everywhere(|| {
+        let directory = Directory::new("long");
+        let server = UdpCosocket::new();
+        server.bind_path(directory.0.join("server"));
+        server.open().unwrap();
+        let client = UdpCosocket::new();
+        client.set_peer_name(format!("unix:{}/server", directory.0.display())).unwrap();
+        for (sent, max, kept) in [
+            (1399, 1400, 1399),
+            (1400, 1400, 1400),
+            (1401, 1400, 1400),
+            (65_536, usize::MAX, 65_536),
+            (65_537, usize::MAX, 65_536),
+        ] {
+            client.send(vec![b'x'; sent]).unwrap();
+            let datagram = server.receive_from(max).unwrap();
+            assert_eq!((datagram.len(), datagram.is_truncated), (kept, sent > kept));
+        }
     });
 }
 
@@ -416,7 +443,7 @@ fn members_of_a_group_hear_it() {
     });
 }
 
-/// UDP-9: a reply comes from the address that was asked.
+/// UDP-9: replies come from the address that was asked, as many as one likes.
 #[test]
 fn a_reply_comes_from_where_the_question_went() {
     everywhere(|| {
@@ -435,8 +462,10 @@ fn a_reply_comes_from_where_the_question_went() {
                 let question = server.receive_from(100).unwrap();
                 let ip: IpAddr = asked.parse().unwrap();
                 assert_eq!(question.sent_to().unwrap().to_canonical(), ip);
-                server.reply(&question, "who I am").unwrap();
-                assert_eq!(&*client.receive(100).unwrap(), b"who I am", "{asked}");
+                for word in ["who", "I", "am"] {
+                    server.reply(&question, word).unwrap();
+                    assert_eq!(*client.receive(100).unwrap(), *word.as_bytes(), "{asked}");
+                }
             }
         }
     });

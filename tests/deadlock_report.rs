@@ -40,6 +40,7 @@ fn assert_aborted(output: &Output, text: &str) {
     assert_eq!(text.matches("wait for each other").count(), 1, "{text}");
 }
 
+/// THR-9
 #[test]
 fn coroutines_that_wait_for_each_other_are_named_with_what_they_wait_for() {
     let test = "coroutines_that_wait_for_each_other_are_named_with_what_they_wait_for";

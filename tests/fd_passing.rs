@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use cosocket::net::TcpStream;
+use cosocket::net::{TcpListener, TcpStream};
 use cosocket::os::unix::net::{Received, UnixDatagram, UnixStream};
 use socket_util::{everywhere, is_close_on_exec, pair, spawn_waiting};
 use util::{child, descriptors, leave_descriptors, limit, set_soft_limit};
@@ -40,6 +40,7 @@ fn borrow<T: AsFd>(owners: &[T]) -> Vec<BorrowedFd<'_>> {
     owners.iter().map(AsFd::as_fd).collect()
 }
 
+/// FDP-1, FDP-2
 #[test]
 fn bytes_and_descriptors_arrive_together_and_in_order() {
     everywhere(|| {
@@ -90,6 +91,7 @@ fn a_receiver_that_waits_gets_them() {
     });
 }
 
+/// FDP-2: those of several messages are not mixed.
 #[test]
 fn messages_with_descriptors_stay_apart_on_a_stream() {
     everywhere(|| {
@@ -126,6 +128,32 @@ fn a_short_read_leaves_the_other_bytes_and_takes_all_descriptors() {
     });
 }
 
+/// FDP-1: however many writes the bytes take, the descriptors go with the first.
+#[test]
+fn descriptors_are_not_sent_again_with_the_rest_of_the_bytes() {
+    everywhere(|| {
+        let (near, far) = UnixStream::pair().unwrap();
+        let bytes = vec![7; 4 << 20];
+        let (mut readers, writers) = pipes(1);
+        let receiver = cosocket::spawn(move || {
+            let (mut len, mut counts) = (0, Vec::new());
+            while len < 4 << 20 {
+                let received = far.recv_with_fds(&mut vec![0; 64 << 10], 9).unwrap();
+                len += received.len;
+                counts.push(received.fds.len());
+            }
+            counts
+        });
+        let first = near.send_with_fds(&bytes, &borrow(&writers)).unwrap();
+        (&near).write_all(&bytes[first..]).unwrap();
+        drop(writers);
+        let counts = receiver.join().unwrap();
+        assert!(counts.len() > 1);
+        assert_eq!((counts[0], counts.iter().sum::<usize>()), (1, 1));
+        assert_eq!(readers[0].read(&mut [0]).unwrap(), 0, "the other end is open");
+    });
+}
+
 #[test]
 fn a_datagram_may_be_empty_and_may_be_too_long() {
     everywhere(|| {
@@ -140,7 +168,7 @@ fn a_datagram_may_be_empty_and_may_be_too_long() {
     });
 }
 
-/// What did not fit is closed: the pipes end.
+/// FDP-2: what did not fit is closed: the pipes end.
 #[test]
 fn descriptors_beyond_the_limit_are_told_of_and_closed() {
     child::passes("descriptors_beyond_the_limit_are_told_of_and_closed", || {
@@ -166,6 +194,7 @@ fn descriptors_beyond_the_limit_are_told_of_and_closed() {
     });
 }
 
+/// FDP-2: nobody claims them.
 #[test]
 fn a_plain_read_closes_the_descriptors_that_it_does_not_take() {
     child::passes("a_plain_read_closes_the_descriptors_that_it_does_not_take", || {
@@ -185,7 +214,7 @@ fn a_plain_read_closes_the_descriptors_that_it_does_not_take() {
     });
 }
 
-/// Those that came before there was no room are handed over, the others closed.
+/// FDP-2: those that came before there was no room are handed over, the others closed.
 #[test]
 fn a_receiver_without_descriptors_is_told_and_leaks_nothing() {
     child::passes("a_receiver_without_descriptors_is_told_and_leaks_nothing", || {
@@ -227,6 +256,7 @@ fn credentials_that_come_too_are_left_out() {
     });
 }
 
+/// FDP-1: at least a byte goes with them.
 #[test]
 fn what_cannot_be_sent_is_invalid_input() {
     everywhere(|| {
@@ -271,6 +301,33 @@ fn no_descriptor_is_lost_when_it_meets_a_cancel() {
             }
             assert_eq!(descriptors(), before);
         });
+    });
+}
+
+/// FDP-1: a listener goes to another process, which accepts from it.
+#[test]
+fn a_child_accepts_from_the_listener_that_it_was_given() {
+    const CHILD: &str = "
+import socket
+data, fds, flags, _ = socket.recv_fds(socket.socket(fileno=0), 100, 4)
+client = socket.socket(fileno=fds[0]).accept()[0]
+client.sendall(b'accepted with ' + data)
+";
+    everywhere(|| {
+        let (near, far) = UnixStream::pair().unwrap();
+        let mut python = std::process::Command::new("python3")
+            .args(["-c", CHILD])
+            .stdin(OwnedFd::from(far))
+            .spawn()
+            .expect("python3");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        near.send_with_fds(b"its bytes", &[listener.as_fd()]).unwrap();
+        drop(listener);
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "accepted with its bytes");
+        assert!(python.wait().unwrap().success());
     });
 }
 

@@ -210,7 +210,58 @@ fn a_pool_ends_with_its_last_connection() {
     });
 }
 
-/// CON-9, section 2, items 95 to 97.
+/// KA-1, section 2, item 89: 30, or what whoever makes the pool says, and then no other size.
+#[test]
+fn a_pool_has_the_size_that_its_first_connection_was_parked_with() {
+    everywhere(|| {
+        let backend = Backend::new();
+        park(&backend.connect());
+        assert_eq!(backend.metrics().size, 30);
+        for size in [25, 1] {
+            backend.connect().close().unwrap();
+            assert_eq!(backend.metrics(), PoolMetrics::default());
+            let (one, other) = (backend.connect(), backend.connect());
+            one.set_keepalive(None, Some(size)).unwrap();
+            other.set_keepalive(None, Some(100)).unwrap();
+            assert_eq!(backend.metrics().size, size as u64);
+            let reused: Vec<_> = (0..2).map(|_| backend.connect()).collect();
+            let reused = reused.iter().filter(|socket| socket.reused_times().unwrap() == 1);
+            assert_eq!(reused.count(), size.min(2));
+        }
+    });
+}
+
+/// CON-9; section 2, item 23: options that say nothing are none, so no pool is made by them.
+#[test]
+fn options_that_say_nothing_are_none() {
+    everywhere(|| {
+        let backend = Backend::new();
+        let nothing =
+            ConnectOptions { pool: None, pool_size: None, backlog: None, ..Default::default() };
+        let socket = Cosocket::new();
+        socket.connect_with(backend.address, &nothing).unwrap();
+        assert_eq!(backend.metrics(), PoolMetrics::default());
+        let plain = Cosocket::new();
+        plain.connect(backend.address).unwrap();
+        assert_eq!(backend.metrics(), PoolMetrics::default());
+        // Each takes what the other has parked.
+        park(&socket);
+        plain.connect(backend.address).unwrap();
+        assert_eq!(plain.reused_times().unwrap(), 1);
+        park(&plain);
+        socket.connect_with(backend.address, &nothing).unwrap();
+        assert_eq!(socket.reused_times().unwrap(), 2);
+        // A pool that is there gives its limits to those who have none to ask for.
+        let limited = named(&format!("limited {}", backend.address));
+        let one = ConnectOptions { pool_size: Some(1), backlog: Some(0), ..limited.clone() };
+        let first = backend.connect_with(&one);
+        let refused = Cosocket::new().connect_with(backend.address, &limited);
+        assert_eq!(kind(refused), ErrorKind::TooManyWaiting);
+        drop(first);
+    });
+}
+
+/// CON-9, section 2, items 95 and 97; what has another type does not compile.
 #[test]
 fn a_size_of_nothing_is_refused_before_anything_is_done() {
     everywhere(|| {
@@ -225,7 +276,7 @@ fn a_size_of_nothing_is_refused_before_anything_is_done() {
     });
 }
 
-/// KA-2, one condition after the other.
+/// KA-2, one condition after the other; section 2, item 28 for the first.
 #[test]
 fn what_may_not_be_parked_says_why() {
     everywhere(|| {
@@ -234,25 +285,26 @@ fn what_may_not_be_parked_says_why() {
         assert_eq!(kind(Cosocket::new().set_keepalive(None, None)), ErrorKind::Closed);
         let (socket, _peer) = backend.pair();
         socket.close().unwrap();
-        assert_eq!(kind(socket.set_keepalive(None, None)), ErrorKind::Closed);
+        let error = socket.set_keepalive(None, None).unwrap_err();
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Closed, "closed"));
         let (socket, peer) = backend.pair();
         drop(peer);
         assert_eq!(kind(socket.receive_any(1)), ErrorKind::Closed);
         assert_eq!(kind(socket.set_keepalive(None, None)), ErrorKind::Closed);
-        // (4) Unread: it stays open, and what is unread stays.
+        // (4) Unread: it stays open, and what is unread stays. Section 2, item 116.
         let (socket, mut peer) = backend.pair();
         peer.write_all(b"OK\r\n").unwrap();
-        assert_eq!(socket.receive_any(2).unwrap(), b"OK");
+        assert_eq!(socket.receive_exact(1).unwrap(), b"O");
         let error = socket.set_keepalive(None, None).unwrap_err();
         assert_eq!(error.to_string(), "unread data in buffer");
-        assert_eq!(socket.receive_any(16).unwrap(), b"\r\n");
+        assert_eq!(socket.receive_any(16).unwrap(), b"K\r\n");
         are_connected(&socket, &mut peer);
         // (6) It was made by nobody who gave it a key.
         let socket = Cosocket::from(socket_util::pair().0);
         let error = socket.set_keepalive(None, None).unwrap_err();
         assert_eq!(error.to_string(), "key not found");
         assert!(socket.is_alive().is_ok());
-        // (7) Unread in the kernel, or ended there: it is closed.
+        // (7) Unread in the kernel, or ended there: it is closed. Section 2, item 115.
         let (socket, mut peer) = backend.pair();
         peer.write_all(b"x").unwrap();
         let error = socket.set_keepalive(None, None).unwrap_err();
@@ -262,16 +314,33 @@ fn what_may_not_be_parked_says_why() {
     });
 }
 
-/// KA-2 (7): the peer has left, and nobody has looked.
+/// Section 2, item 38: a server that ends the connection after its third answer. That is noticed
+/// when it is parked, at the latest, and it is closed then.
 #[test]
-fn one_whose_peer_has_left_is_dubious() {
+fn one_whose_peer_has_left_is_closed() {
     everywhere(|| {
         let backend = Backend::new();
-        let (socket, peer) = backend.pair();
-        drop(peer);
+        let socket = Cosocket::new();
+        let mut peer = None;
+        for cycle in 1..=3 {
+            socket.connect(backend.address).unwrap();
+            assert_eq!(socket.reused_times().unwrap(), cycle - 1);
+            let mut server = peer.take().unwrap_or_else(|| backend.peer());
+            socket.send(b"GET /hi HTTP/1.1\r\n\r\n").unwrap();
+            server.read_exact(&mut [0; 20]).unwrap();
+            server.write_all(b"HTTP/1.1 200 OK\r\n\r\nHello\n").unwrap();
+            peer = (cycle < 3).then_some(server);
+            assert_eq!(socket.receive_line().unwrap(), b"HTTP/1.1 200 OK");
+            assert_eq!(socket.receive_any(4096).unwrap(), b"\r\nHello\n");
+            if cycle < 3 {
+                park(&socket);
+            }
+        }
         until(|| !socket.is_alive().unwrap());
-        assert_eq!(kind(socket.set_keepalive(None, None)), ErrorKind::Dubious);
+        let error = socket.set_keepalive(None, None).unwrap_err();
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Closed, "closed"));
         assert_eq!(kind(socket.close()), ErrorKind::Closed);
+        assert_eq!(backend.metrics(), PoolMetrics::default());
     });
 }
 
@@ -431,7 +500,7 @@ fn a_dead_connection_is_not_handed_out() {
             drop(peer);
             until(|| !spy.is_alive().unwrap());
             // Dead as it is, it is not taken back.
-            assert_eq!(kind(spy.set_keepalive(None, None)), ErrorKind::Dubious);
+            assert_eq!(kind(spy.set_keepalive(None, None)), ErrorKind::Closed);
         }
         let (one, at_one) = backend.pair();
         let (other, mut at_other) = backend.pair();

@@ -14,8 +14,8 @@ use cosocket::net::{TcpListener, TcpStream};
 use cosocket::sync::{AcquireTimeoutError, Semaphore, WaitGroup, mpmc};
 use cosocket::thread::{self, JoinHandle};
 use cosocket::time::timeout;
-use cosocket::{Cancelled, spawn_local};
-use socket_util::{everywhere, turn, until};
+use cosocket::{Cancelled, Cosocket, ErrorKind, UdpCosocket, spawn_local};
+use socket_util::{everywhere, full_listener, turn, until};
 use support::on_workers;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -42,7 +42,7 @@ fn spawn_as_openresty<T: 'static>(f: impl FnOnce() -> T + 'static) -> cosocket::
     handle
 }
 
-/// THR-1; 093:1-4
+/// THR-1; section 2, item 163, and 093:1-4.
 #[test]
 fn a_child_runs_up_to_its_first_wait_before_its_parent_goes_on() {
     on_workers(1, || {
@@ -61,7 +61,7 @@ fn a_child_runs_up_to_its_first_wait_before_its_parent_goes_on() {
     });
 }
 
-/// THR-1, THR-2; 093:17
+/// THR-1, THR-2; section 2, item 164 (093:17).
 #[test]
 fn two_children_and_their_parent_take_turns() {
     on_workers(1, || {
@@ -114,6 +114,52 @@ fn the_body_of_a_scope_decides_for_its_children() {
     });
 }
 
+/// THR-3; section 2, item 170 (094:5-11): whatever the others wait in when one ends it all;
+/// `tests/dns/cosocket.rs` has a look-up.
+#[test]
+fn the_end_of_a_scope_ends_every_wait_in_it() {
+    cosocket::run(|| {
+        let (_full, black_hole, _clients) = full_listener();
+        let (socket, _peer) = Cosocket::pair().unwrap();
+        let datagrams = UdpCosocket::new();
+        datagrams.bind("127.0.0.1", 0).unwrap();
+        datagrams.set_timeout(Duration::MAX).unwrap();
+        let connecting = Cosocket::new();
+        for socket in [&socket, &connecting] {
+            socket.set_timeout(Duration::MAX).unwrap();
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let waits: [&(dyn Fn() + Sync); 7] = [
+            &|| drop(connecting.connect(black_hole)),
+            &|| drop(socket.receive_until("--").unwrap().chunk(4)),
+            &|| drop(socket.send(vec![0; 8 << 20])),
+            &|| drop(datagrams.receive_from(9)),
+            &|| drop(listener.accept()),
+            &|| thread::sleep(LONG),
+            &thread::park,
+        ];
+        let drops = support::Drops::default();
+        let result: Result<(), &str> = thread::try_scope(|scope| {
+            let begun = WaitGroup::new();
+            for wait in waits {
+                let (begun, counted) = (begun.clone(), drops.clone());
+                scope.spawn(move || -> Result<(), &str> {
+                    let _counted = counted.counted();
+                    drop(begun);
+                    wait();
+                    unreachable!("it was ended");
+                });
+            }
+            begun.wait();
+            turn();
+            Err("exit")
+        });
+        assert_eq!(result, Err("exit"));
+        assert_eq!(drops.count(), waits.len());
+        assert_eq!(socket.receive_any(1).unwrap_err().kind(), ErrorKind::Closed);
+    });
+}
+
 fn sleeper(delay: Duration, value: i32) -> JoinHandle<i32> {
     thread::spawn(move || {
         thread::sleep(delay);
@@ -121,7 +167,7 @@ fn sleeper(delay: Duration, value: i32) -> JoinHandle<i32> {
     })
 }
 
-/// THR-4; 098:13
+/// THR-4; section 2, item 167 (098:13).
 #[test]
 fn the_first_to_end_is_waited_for_and_the_others_go_on() {
     everywhere(|| {
@@ -139,7 +185,8 @@ fn the_first_to_end_is_waited_for_and_the_others_go_on() {
     });
 }
 
-/// THR-4, THR-6; 098:3,11: those that are over come in the order of the arguments.
+/// THR-4, THR-6; section 2, items 166 and 167 (098:3,11): those that are over come in the order of
+/// the arguments.
 #[test]
 fn those_that_are_over_keep_their_results_until_asked() {
     everywhere(|| {
@@ -201,7 +248,8 @@ fn waiting_for_none_of_none_is_a_mistake() {
     thread::wait_any::<JoinHandle<()>>(&mut []);
 }
 
-/// THR-5; 127:1-4: whatever it waits in, its destructors run, once, and its socket closes.
+/// THR-5; section 2, item 169 (127:1-4,8): whatever it waits in, its destructors run, once, and its
+/// socket closes.
 #[test]
 fn a_killed_thread_is_unwound_out_of_any_wait() {
     cosocket::run(|| {
@@ -330,7 +378,8 @@ fn a_semaphore_serves_in_the_order_of_arrival() {
     });
 }
 
-/// SEM-2, SEM-4: what OpenResty's `count` says.
+/// SEM-1, SEM-2, SEM-4: what OpenResty's `count` says. Less than nothing to begin with does not
+/// compile.
 #[test]
 fn the_count_of_a_semaphore_goes_below_zero_by_its_waiters() {
     on_workers(1, || {

@@ -27,6 +27,7 @@ fn recurse(depth: usize) -> usize {
     if depth == usize::MAX { 0 } else { recurse(depth + 1) + frame[3] }
 }
 
+/// THR-10
 #[test]
 fn the_report_names_the_coroutine_and_where_it_was_spawned() {
     const TEST: &str = "the_report_names_the_coroutine_and_where_it_was_spawned";
@@ -51,6 +52,7 @@ fn the_report_names_the_coroutine_and_where_it_was_spawned() {
     assert!(!report.contains("has overflowed its stack\nfatal"), "std's own report: {report}");
 }
 
+/// THR-10
 #[test]
 #[cfg_attr(cosocket_asan, ignore = "the sanitizer lays frames out itself and does not probe them")]
 fn a_frame_larger_than_a_page_does_not_jump_the_guard() {

@@ -277,6 +277,35 @@ fn who_waits_too_long_leaves_the_queue() {
     });
 }
 
+/// Section 2, item 103: each who waits has its own host in mind, however long its name is.
+#[test]
+fn who_has_waited_connects_to_its_own_host() {
+    cosocket::run(|| {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let name = format!("hosts {port}");
+        let hosts = ["127.0.0.1", "127.100.200.100", "localhost", "127.0.0.20", "127.1.1.1"];
+        let options = limits(&name, 1, hosts.len());
+        let holder = connect(([127, 0, 0, 1], port).into(), &options).unwrap();
+        let waiters = hosts.map(|host| {
+            let queued = metrics(&name).queued;
+            let options = options.clone();
+            let waiter = spawn_waiting(move || {
+                let socket = Cosocket::new();
+                socket.connect_with((host, port), &options).unwrap();
+                socket.peer_addr().unwrap().to_string()
+            });
+            until_queued(&name, queued + 1);
+            waiter
+        });
+        holder.close().unwrap();
+        for (host, waiter) in hosts.into_iter().zip(waiters) {
+            let ip = if host == "localhost" { "127.0.0.1" } else { host };
+            assert_eq!(waiter.join().unwrap(), format!("{ip}:{port}"));
+        }
+    });
+}
+
 /// A limit around the connect cuts the wait for a place, too.
 #[test]
 fn a_limit_around_the_connect_ends_the_wait() {

@@ -1,6 +1,6 @@
 //! The dictionary of the example, which is all that OpenResty's shared dictionary and LRU cache
 //! take here: rows SHD-1 to SHD-3, SHD-5, LRU-1 and LRU-2 of the behaviour table; and the example
-//! at work.
+//! at work. Lists (SHD-4; section 2, item 176) are shown in the guide, "Coming from OpenResty".
 
 mod socket_util;
 
@@ -23,7 +23,7 @@ fn of(capacity: usize) -> Dictionary {
     Dictionary::new(capacity)
 }
 
-/// SHD-1, LRU-2; 043:9,10: reading an entry protects it.
+/// SHD-1, LRU-2; section 2, item 175 (043:9,10): reading an entry protects it.
 #[test]
 fn the_least_recently_used_entry_goes_first() {
     let dictionary = of(2);

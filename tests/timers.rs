@@ -54,7 +54,7 @@ fn a_timer_is_called_once_when_its_time_has_come_and_in_their_order() {
     });
 }
 
-/// TIM-1, TIM-5; 106:23,24
+/// TIM-1, TIM-5; section 2, item 172 (106:23,24).
 #[test]
 fn the_limit_of_pending_timers_is_exact() {
     everywhere(|| {
@@ -77,7 +77,7 @@ fn the_limit_of_pending_timers_is_exact() {
     });
 }
 
-/// TIM-2; 152:4: the next call begins while the one before goes on.
+/// TIM-2; section 2, item 173 (152:4): the next call begins while the one before goes on.
 #[test]
 fn calls_that_outlast_their_period_overlap() {
     everywhere(|| {
@@ -108,7 +108,7 @@ fn a_period_of_zero_is_refused() {
     let _ = Timers::new().every(Duration::ZERO, |_| ());
 }
 
-/// TIM-3, but that nothing is lost; 106:27
+/// TIM-3, but that nothing is lost; section 2, item 172 (106:27).
 #[test]
 fn what_is_due_while_too_many_run_waits_for_its_turn() {
     everywhere(|| {

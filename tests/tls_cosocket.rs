@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cosocket::net::{TcpListener, TcpStream};
+use cosocket::server::Server;
+use cosocket::sync::mpsc;
 use cosocket::tls::{TlsAcceptor, TlsOptions, TlsServerOptions, TlsStream, TlsVersion};
 use cosocket::{ConnectOptions, Cosocket, ErrorKind, spawn, thread};
 
@@ -55,7 +57,8 @@ fn a_handshake_takes_its_name_from_the_connect() {
     });
 }
 
-/// TLS-2, TLS-3, TLS-4: in OpenResty's words, and the socket is closed then.
+/// TLS-2, TLS-3, TLS-4; section 2, items 146, 148 and 152: in OpenResty's words, and the socket is
+/// closed then.
 #[test]
 fn errors_have_openrestys_words() {
     cosocket::run(|| {
@@ -81,6 +84,53 @@ fn errors_have_openrestys_words() {
         let fresh = Cosocket::new();
         let error = fresh.tls_handshake(&authority.client()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed);
+    });
+}
+
+/// TLS-8; section 2, item 154: whom a handshake trusts is said anew for each, and none takes over
+/// from one before it what that had been told, nor its session.
+#[test]
+fn each_handshake_has_roots_of_its_own() {
+    cosocket::run(|| {
+        let authority = Authority::new("an authority");
+        let acceptor = TlsAcceptor::new(&authority.issue().server()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (right, wrong) = (authority.client(), Authority::new("a stranger").client());
+        let anybody = TlsOptions::new().dangerously_accept_any_certificate();
+        let handshakes = [
+            (&right, None),
+            (&wrong, Some("20: ")),
+            (&TlsOptions::new(), Some("20: ")),
+            (&right, None),
+            (&anybody, None),
+            (&wrong, Some("20: ")),
+        ];
+        let count = handshakes.len();
+        let server = spawn(move || {
+            for stream in listener.incoming().take(count) {
+                if let Ok(mut stream) = acceptor.accept(stream.unwrap()) {
+                    // Session tickets go with this.
+                    stream.write_all(b"hello").unwrap();
+                }
+            }
+        });
+        let socket = Cosocket::new();
+        for (options, refused) in handshakes {
+            socket.connect(("localhost", port)).unwrap();
+            let result = socket.tls_handshake(options);
+            let Some(words) = refused else {
+                result.unwrap();
+                // What is encrypted already is not looked at again, and stays usable.
+                socket.tls_handshake(&wrong).unwrap();
+                assert_eq!(socket.receive_exact(5).unwrap(), b"hello");
+                continue;
+            };
+            let error = result.unwrap_err();
+            assert!(error.to_string().starts_with(words), "{error}");
+            assert_eq!(socket.receive_any(1).unwrap_err().kind(), ErrorKind::Closed);
+        }
+        server.join().unwrap();
     });
 }
 
@@ -121,7 +171,8 @@ fn a_handshake_is_seen_and_ended_by_others() {
     });
 }
 
-/// TLS-12: what was received in plain text and not read is no answer of the encrypted server.
+/// TLS-12; section 2, item 148: what was received in plain text and not read is no answer of the
+/// encrypted server.
 #[test]
 fn nothing_received_in_plain_text_is_taken_for_encrypted() {
     cosocket::run(|| {
@@ -134,6 +185,7 @@ fn nothing_received_in_plain_text_is_taken_for_encrypted() {
         let options = TlsOptions::new().dangerously_accept_any_certificate();
         let error = socket.tls_handshake(&options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Tls);
+        assert!(error.to_string().starts_with("handshake failed"), "{error}");
         assert!(error.to_string().contains("250 you are welcome"), "{error}");
     });
 }
@@ -161,6 +213,31 @@ fn a_cosocket_is_a_server_too() {
         assert_eq!(socket.receive_line().unwrap(), b"encrypted");
         assert_eq!(socket.receive_line().unwrap_err().kind(), ErrorKind::Closed);
         client.join().unwrap();
+    });
+}
+
+/// TLS-12, SRV-2: a client that is watched stays so when its connection is encrypted.
+#[test]
+fn the_end_of_an_encrypted_client_that_is_watched_is_an_abort() {
+    cosocket::run(|| {
+        let issued = Issued::self_signed();
+        let acceptor = TlsAcceptor::new(&issued.server()).unwrap();
+        let (sender, ended) = mpsc::channel();
+        let server = Server::new().listen("127.0.0.1:0").start(move |mut connection| {
+            connection.on_abort(|| ())?;
+            let _watch = connection.take_watch();
+            let socket = connection.into_cosocket();
+            socket.tls_accept(&acceptor)?;
+            sender.send(socket.receive_line().unwrap_err()).unwrap();
+            Ok(())
+        });
+        let server = server.unwrap();
+        let client = cosocket::connect(server.tcp_addr().unwrap()).unwrap();
+        client.tls_handshake(&TlsOptions::new().pinned([issued.certificate()])).unwrap();
+        client.send("half").unwrap();
+        client.close().unwrap();
+        let error = ended.recv().unwrap();
+        assert_eq!((error.kind(), error.partial()), (ErrorKind::ClientAborted, &b"half"[..]));
     });
 }
 

@@ -41,6 +41,7 @@ fn a_certificate_of_a_trusted_authority_is_taken_for_its_name() {
     });
 }
 
+/// TLS-3; section 2, items 146 and 152.
 #[test]
 fn nobody_is_trusted_who_should_not_be() {
     cosocket::run(|| {
@@ -114,6 +115,7 @@ fn names_and_addresses_are_checked() {
     });
 }
 
+/// TLS-11; section 2, item 149.
 #[test]
 fn revoked_certificates_are_refused() {
     cosocket::run(|| {
@@ -127,6 +129,7 @@ fn revoked_certificates_are_refused() {
     });
 }
 
+/// TLS-4; section 2, items 143 and 145: who is not verified may have any name.
 #[test]
 fn a_pinned_certificate_is_taken_and_no_other() {
     cosocket::run(|| {
@@ -137,6 +140,8 @@ fn a_pinned_certificate_is_taken_and_no_other() {
         assert_eq!(error.kind(), ErrorKind::NotPinned);
         let any = TlsOptions::new().dangerously_accept_any_certificate();
         connect(&any, &Issued::self_signed().server());
+        let (_, server) = connect(&any.server_name("other.example"), &issued.server());
+        assert_eq!(server.requested_name().as_deref(), Some("other.example"));
     });
 }
 
@@ -272,7 +277,7 @@ fn versions_have_bounds() {
     });
 }
 
-/// TLS-6.
+/// TLS-6; section 2, items 151 and 155.
 #[test]
 fn sessions_are_resumed_and_it_shows() {
     cosocket::run(|| {

@@ -74,7 +74,7 @@ pub enum ErrorKind {
     TooManyWaiting,
     /// A connection with bytes received and not yet read cannot be parked. It stays open.
     UnreadData,
-    /// A connection that was to be parked had more to read, or had ended. It is closed.
+    /// A connection that was to be parked had more to read, or had failed. It is closed.
     Dubious,
     /// The connection is in no state to be parked.
     InvalidConnection,

@@ -38,6 +38,14 @@ use std::sync::Arc;
 /// header.collect(&mut pieces);
 /// assert_eq!(pieces.join(), b"Content-Length: 12\r\n");
 /// ```
+///
+/// What is none of these, OpenResty's `bad data type`, does not compile:
+///
+/// ```compile_fail,E0277
+/// # let (socket, _peer) = cosocket::Cosocket::pair()?;
+/// socket.send(("answer: ", true))?; // `Text(true)` is one
+/// # std::io::Result::Ok(())
+/// ```
 pub trait Fragments {
     /// Adds what is to be sent, piece by piece.
     fn collect<'a>(&'a self, pieces: &mut Pieces<'a>);

@@ -12,8 +12,16 @@ use super::{Cosocket, Error, ErrorKind};
 pub(crate) enum Look {
     Nothing,
     Data,
-    /// The end, or an error.
-    Over,
+    /// The peer has ended the stream.
+    End,
+    /// The connection has failed.
+    Failed,
+}
+
+impl Look {
+    fn is_over(self) -> bool {
+        matches!(self, Look::End | Look::Failed)
+    }
 }
 
 impl Transport {
@@ -25,29 +33,29 @@ impl Transport {
             return match stream.look() {
                 None => Look::Nothing,
                 Some(true) => Look::Data,
-                Some(false) => Look::Over,
+                Some(false) => Look::End,
             };
         }
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
         loop {
             return match self.options().recv_with_flags(&mut [MaybeUninit::uninit()], flags) {
                 Ok(1..) => Look::Data,
-                Ok(0) => Look::Over,
+                Ok(0) => Look::End,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Look::Nothing,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => Look::Over,
+                Err(_) => Look::Failed,
             };
         }
     }
 }
 
 impl Cosocket {
-    /// Takes the connection out, to be parked, if it may be. The socket is closed then, and on
-    /// `Dubious` too; after any other error it is as it was.
+    /// Takes the connection out, to be parked, if it may be. The socket is closed then, and when a
+    /// look at the connection finds that it may not; after any other error it is as it was.
     ///
     /// In this order: `Closed`, also when the end of the stream has been noticed or one half is
     /// over; `BusyConnecting`, `BusyReading`, `BusyWriting`; `UnreadData`; `Suspect`;
-    /// `KeyNotFound`; `Dubious`.
+    /// `KeyNotFound`; and the look: `Closed` at the end of the stream, else `Dubious`.
     pub(crate) fn take_idle(&self) -> Result<Connection, Error> {
         let connection = self.state.take_whole(|receiver, details| {
             if receiver.at_end() && receiver.unread().is_empty() {
@@ -66,7 +74,9 @@ impl Cosocket {
         })?;
         match connection.link.transport.look() {
             Look::Nothing => Ok(connection),
-            Look::Data | Look::Over => Err(ErrorKind::Dubious.into()),
+            // OpenResty's word depends on whether the end came before the last receive or after.
+            Look::End => Err(ErrorKind::Closed.into()),
+            Look::Data | Look::Failed => Err(ErrorKind::Dubious.into()),
         }
     }
 
@@ -77,7 +87,7 @@ impl Cosocket {
     ///
     /// `Closed` when there is no connection.
     pub fn is_alive(&self) -> Result<bool, Error> {
-        self.state.look(|link, _| link.transport.look() != Look::Over)
+        self.state.look(|link, _| !link.transport.look().is_over())
     }
 
     /// Whether a receive has timed out, or was ended by another, on this connection: a late reply
@@ -153,9 +163,9 @@ mod tests {
         socket.take_idle().unwrap();
     }
 
-    // KA-2, case 7: this destroys the connection
+    // KA-2, case 7, and section 2 item 38 for the end: this destroys the connection
     #[test]
-    fn a_connection_that_the_peer_has_written_to_or_left_is_dubious() {
+    fn a_connection_that_the_peer_has_written_to_or_left_is_not_parked() {
         let (socket, mut peer) = pair();
         peer.write_all(b"unasked").unwrap();
         while socket.state.look(|link, _| link.transport.look()).unwrap() == Look::Nothing {}
@@ -164,6 +174,13 @@ mod tests {
         let (socket, peer) = pair();
         drop(peer);
         while socket.is_alive().unwrap() {}
+        assert_eq!(refusal(&socket), ErrorKind::Closed);
+        assert_eq!(socket.close().unwrap_err().kind(), ErrorKind::Closed);
+        let (socket, peer) = pair();
+        peer.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        // It is unconnected once the reset has come; a look would take the error away.
+        while socket.peer_addr().is_ok() {}
         assert_eq!(refusal(&socket), ErrorKind::Dubious);
     }
 }

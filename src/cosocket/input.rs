@@ -8,7 +8,7 @@ use super::connection::Link;
 use super::receive::{Receiver, Source};
 use super::report::What;
 use super::timeouts::{Phase, Timeouts};
-use super::{Cosocket, Error};
+use super::{Cosocket, Error, ErrorKind};
 use crate::clock::Nanos;
 use crate::driver::op::Direction;
 use crate::io_handle::{self, bounds::Bounds};
@@ -30,6 +30,14 @@ impl Cosocket {
         f: impl FnOnce(&mut Receiver, &Input<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.receive_bounded(None, None, f)
+    }
+
+    /// The peer is a client whose leaving is watched for: its end is an abort.
+    pub(crate) fn call_end_an_abort(&self) {
+        if let Ok(mut claim) = self.state.claim::<ReadHalf>() {
+            claim.half().receiver.call_end(ErrorKind::ClientAborted);
+            claim.finish(Outcome::Alive);
+        }
     }
 
     pub(super) fn receive_bounded<T>(

@@ -1,7 +1,6 @@
 //! A cosocket changes to TLS.
 
 use super::connection::{Connection, Details, Link};
-use super::receive::Receiver;
 use super::timeouts::Phase;
 use super::transport::Transport;
 use super::{Address, Cosocket, Error, ErrorKind};
@@ -87,7 +86,7 @@ impl Cosocket {
         let stream = shake_hands(transport, &mut details, receiver.unread(), &bounds)?;
         let transport = Transport::Tls(Box::new(stream));
         let link = Arc::new(Link::new(transport));
-        connecting.opened(Connection { link, receiver: Box::<Receiver>::default(), details })
+        connecting.opened(Connection { link, receiver: Box::new(receiver.renewed()), details })
     }
 
     /// Looks at the TLS connection, for what was agreed on; `None` without one.

@@ -43,6 +43,10 @@ impl AbortWatch {
         self.step.load(Ordering::Acquire) == FIRED
     }
 
+    pub(super) fn has_begun(&self) -> bool {
+        self.step.load(Ordering::Relaxed) != IDLE
+    }
+
     /// Has `callback` called when the peer leaves.
     pub(super) fn watch(
         &self,

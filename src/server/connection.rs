@@ -51,6 +51,8 @@ pub struct Connection {
     listener: Arc<Address>,
     header: Option<ProxyHeader>,
     abort: AbortWatch,
+    /// A watch for the peer's leaving was begun, and taken.
+    is_watched_elsewhere: bool,
     service: Arc<Service>,
 }
 
@@ -77,7 +79,15 @@ impl Connection {
         listener: Arc<Address>,
         service: Arc<Service>,
     ) -> Connection {
-        Connection { stream, peer, listener, header: None, abort: AbortWatch::new(), service }
+        Connection {
+            stream,
+            peer,
+            listener,
+            header: None,
+            abort: AbortWatch::new(),
+            is_watched_elsewhere: false,
+            service,
+        }
     }
 
     pub(super) fn set_header(&mut self, header: ProxyHeader) {
@@ -169,6 +179,9 @@ impl Connection {
     /// As a [`Cosocket`], with its buffer, its timeouts and its ways to receive. Of the watch
     /// for the peer's leaving as [`into_stream`](Connection::into_stream).
     ///
+    /// If that was begun and taken, a receive that wants more than the peer has sent at its end
+    /// fails with [`ClientAborted`](crate::ErrorKind::ClientAborted) and not with `Closed`.
+    ///
     /// ```
     /// use cosocket::Cosocket;
     /// use cosocket::server::Server;
@@ -187,10 +200,14 @@ impl Connection {
     /// ```
     #[must_use]
     pub fn into_cosocket(self) -> Cosocket {
-        match self.stream {
+        let socket: Cosocket = match self.stream {
             Stream::Tcp(stream) => stream.into(),
             Stream::Unix(stream) => stream.into(),
+        };
+        if self.is_watched_elsewhere {
+            socket.call_end_an_abort();
         }
+        socket
     }
 
     /// How long each call that reads may wait; `None`, the default, is for ever.
@@ -389,6 +406,7 @@ impl Connection {
     /// ```
     #[must_use = "the watch ends when this is dropped"]
     pub fn take_watch(&mut self) -> AbortWatch {
+        self.is_watched_elsewhere |= self.abort.has_begun();
         std::mem::replace(&mut self.abort, AbortWatch::new())
     }
 

@@ -104,13 +104,14 @@ fn long_results() {
     }
 }
 
-/// RCV-4, items 32, 35 and 83.
+/// RCV-4, items 32, 34, 35 and 83.
 #[test]
 fn whatever_is_there() {
     let script = Script::pieces(["1", "22", "hello world"]);
     let mut receiver = Receiver::new();
     assert_fails(receiver.any(&script, 0), ErrorKind::InvalidInput, b"");
     assert_eq!(receiver.any(&script, 0).unwrap_err().to_string(), "bad max argument");
+    assert_eq!(script.reads.get(), 0);
     assert_eq!(receiver.any(&script, 1024).unwrap(), b"1");
     assert_eq!(receiver.any(&script, 1024).unwrap(), b"22");
     assert_eq!(receiver.any(&script, 7).unwrap(), b"hello w");

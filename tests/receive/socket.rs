@@ -72,10 +72,16 @@ fn all_calls_in_a_row() {
     });
 }
 
-/// RCV-3, RCV-4, RCV-5: arguments that make no sense, and what asks for nothing.
+/// RCV-3, RCV-4, RCV-5, item 34: arguments that make no sense, and what asks for nothing. The stream
+/// stays as it is.
 #[test]
 fn arguments() {
     everywhere(|socket, peer| {
+        peer.send("data").unwrap();
+        assert_fails(socket.receive_any(0), ErrorKind::InvalidInput, b"");
+        assert_eq!(socket.receive_any(2).unwrap(), b"da");
+        assert_fails(socket.receive_any(0), ErrorKind::InvalidInput, b"");
+        assert_eq!(socket.receive_any(9).unwrap(), b"ta");
         assert_eq!(socket.receive_until("").unwrap_err().to_string(), "pattern is empty");
         assert_eq!(socket.receive_any(0).unwrap_err().to_string(), "bad max argument");
         assert_eq!(socket.peek_any(0).unwrap_err().to_string(), "bad max argument");
@@ -85,6 +91,7 @@ fn arguments() {
         assert_fails(socket.receive_exact(1), ErrorKind::Closed, b"");
         assert_fails(socket.receive_exact(0), ErrorKind::Closed, b"");
     });
+    assert_fails(Cosocket::new().receive_any(0), ErrorKind::Closed, b"");
     assert_fails(Cosocket::new().receive_exact(0), ErrorKind::Closed, b"");
     assert_fails(Cosocket::new().receive_until("x").unwrap().whole(), ErrorKind::Closed, b"");
 }

@@ -168,7 +168,7 @@ impl Cosocket {
     ///
     /// # Errors
     ///
-    /// In this order. The connection stays as it is, but for the last one.
+    /// In this order. The connection stays as it is, but for the last ones.
     ///
     /// * `InvalidInput`: a size of 0.
     /// * `Closed`: there is no connection, one half has ended, or the peer's end has been seen.
@@ -178,7 +178,8 @@ impl Cosocket {
     ///   would take it for its own. [`clear_suspect`](Cosocket::clear_suspect) says that none can.
     ///   (OpenResty parks those.)
     /// * `KeyNotFound`: it was not made by a connect, and so belongs to no pool.
-    /// * `Dubious`: its peer has closed it, or there is data that nobody has asked for. It is closed.
+    /// * `Closed`, once more: its peer has ended it, and nobody had noticed. It is closed.
+    /// * `Dubious`: there is data that nobody has asked for, or it has failed. It is closed.
     pub fn set_keepalive(
         &self,
         idle_timeout: Option<Duration>,

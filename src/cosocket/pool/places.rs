@@ -288,6 +288,14 @@ mod tests {
         assert_eq!(places.release(LIMITS), Release::Freed { is_empty: true });
     }
 
+    // LOG-2
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "idle: 1, queued: 1")]
+    fn counts_that_cannot_be_are_noticed() {
+        Places(AtomicU64::new(2 * ONE_IDLE + ONE_QUEUED)).check_out();
+    }
+
     #[test]
     fn a_full_shelf_evicts_whoever_comes() {
         let places = Places::new();

@@ -3,7 +3,7 @@
 use std::io::IoSliceMut;
 
 use super::{FIRST_READ, Receiver, Source};
-use crate::cosocket::{Error, ErrorKind};
+use crate::cosocket::Error;
 
 impl Receiver {
     /// The next `len` bytes.
@@ -40,7 +40,7 @@ impl Receiver {
         let (filled, result) = Filling::new(self, slices).fill(source);
         match result {
             Ok(()) => Ok(filled),
-            Err(error) if error.kind() == ErrorKind::Closed && filled > 0 => Ok(filled),
+            Err(error) if self.is_end(&error) && filled > 0 => Ok(filled),
             Err(error) => Err(self.fail_with(error, slices, filled)),
         }
     }

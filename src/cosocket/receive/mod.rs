@@ -74,6 +74,8 @@ pub struct Receiver {
     longest_read: usize,
     /// The last read was filled: there is likely more.
     more_waits: bool,
+    /// What the end of the stream is called where more was wanted.
+    end_kind: ErrorKind,
 }
 
 /// What is known about the end of the stream.
@@ -107,12 +109,29 @@ impl Receiver {
             read_len: FIRST_READ.min(longest_read),
             longest_read,
             more_waits: false,
+            end_kind: ErrorKind::Closed,
         }
     }
 
     /// One that begins with what somebody else has read already.
     pub fn with_unread(bytes: Vec<u8>) -> Receiver {
         Receiver { buffer: Buffer::from_bytes(bytes), ..Receiver::new() }
+    }
+
+    /// One that has received nothing yet, from the same peer over another transport.
+    #[cfg(feature = "tls")]
+    pub fn renewed(&self) -> Receiver {
+        Receiver { end_kind: self.end_kind, ..Receiver::new() }
+    }
+
+    /// From now on the end of the stream, where more was wanted, is an error of this kind.
+    pub fn call_end(&mut self, kind: ErrorKind) {
+        self.end_kind = kind;
+    }
+
+    /// Whether the error tells the end of the stream.
+    fn is_end(&self, error: &Error) -> bool {
+        error.kind() == self.end_kind
     }
 
     /// What has arrived and was not taken.
@@ -165,12 +184,12 @@ impl Receiver {
         read: impl FnOnce(&mut Receiver) -> io::Result<usize>,
     ) -> Result<usize, Error> {
         if self.at_end() {
-            return Err(ErrorKind::Closed.into());
+            return Err(self.end_kind.into());
         }
         match read(self) {
             Ok(0) => {
                 self.end = End::Seen;
-                Err(ErrorKind::Closed.into())
+                Err(self.end_kind.into())
             }
             Ok(len) => Ok(len),
             Err(error) => {

@@ -31,7 +31,7 @@ impl Receiver {
             }
             match self.more(source, 1) {
                 Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::Closed => {
+                Err(error) if self.is_end(&error) => {
                     return Ok(self.take(self.buffer.len(), 0));
                 }
                 Err(error) => return Err(self.fail(error, 0)),
