@@ -24,7 +24,11 @@ fn main() -> io::Result<()> {
     });
     cosocket::run(|| {
         let socket = match mode.as_str() {
-            "listen" => Cosocket::from(TcpListener::bind(address)?.accept()?.0),
+            "listen" => {
+                let listener = TcpListener::bind(address)?;
+                eprintln!("listening on {}", listener.local_addr()?);
+                Cosocket::from(listener.accept()?.0)
+            }
             _ => cosocket::connect(&address)?,
         };
         eprintln!("talking to {}", socket.peer_addr()?);

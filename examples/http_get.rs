@@ -5,10 +5,8 @@
 //! cargo run --release --example http_get -- unix:/run/docker.sock /version
 //! ```
 
-use std::env;
-use std::io;
-use std::process::exit;
 use std::time::Duration;
+use std::{env, io, process::exit};
 
 use cosocket::{Cosocket, ErrorKind};
 
@@ -28,8 +26,7 @@ fn main() -> io::Result<()> {
 /// The body of the answer.
 fn get(address: &str, path: &str) -> io::Result<Vec<u8>> {
     let socket = Cosocket::new();
-    let (connect, send, read) =
-        (Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10));
+    let [connect, send, read] = [2, 5, 10].map(Duration::from_secs);
     socket.set_timeouts(connect, send, read)?;
     socket.connect(address)?;
     let host = address.rsplit_once(':').map_or("localhost", |(host, _)| host);

@@ -1,5 +1,5 @@
-//! One reader and one writer at once: who is refused, whose wait ends when and by whom, and what a
-//! close leaves. Row ids are those of the behaviour table.
+//! One reader and one writer at once: who is refused, whose wait ends by whom, and what a close
+//! leaves. Row ids are those of the behaviour table.
 
 mod socket_util;
 mod support;
@@ -13,30 +13,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cosocket::net::{TcpListener, TcpStream};
-use cosocket::os::unix::net::UnixStream;
-use cosocket::{
-    Builder, Cosocket, Error, ErrorKind, LocalJoinHandle, SocketOption, TimeoutMode, spawn, thread,
-    time,
-};
+use cosocket::net::TcpListener;
+use cosocket::{Builder, Cosocket, Error, ErrorKind, LocalJoinHandle, spawn, thread};
 use socket_util::{Agents, everywhere, spawn_waiting};
+use support::cosockets::{narrow_pair, pair};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
-
-/// A connected cosocket, and the other end.
-fn pair() -> (Arc<Cosocket>, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let socket = cosocket::connect(listener.local_addr().unwrap()).unwrap();
-    (Arc::new(socket), listener.accept().unwrap().0)
-}
-
-/// One that takes little before its peer reads.
-fn narrow_pair() -> (Arc<Cosocket>, UnixStream) {
-    let (one, peer) = UnixStream::pair().unwrap();
-    let socket = Cosocket::from(one);
-    socket.set_option(SocketOption::SendBuffer(8 << 10)).unwrap();
-    (Arc::new(socket), peer)
-}
 
 /// Starts a receive that waits.
 fn spawn_receive(socket: &Arc<Cosocket>) -> LocalJoinHandle<Result<Vec<u8>, Error>> {
@@ -333,228 +315,6 @@ fn a_shielded_receive_is_not_cut() {
     });
 }
 
-// DUP-8, section 2 item 52
-#[test]
-fn a_timeout_that_is_changed_counts_for_the_next_wait() {
-    cosocket::run(|| {
-        let (socket, mut peer) = pair();
-        socket.set_timeout(Duration::from_secs(50)).unwrap();
-        let reader = spawn_receive(&socket);
-        socket.set_timeout(MILLISECOND).unwrap();
-        thread::sleep(MILLISECOND * 20);
-        assert!(!reader.is_finished(), "its wait began with 50 s");
-        peer.write_all(b"x").unwrap();
-        reader.join().unwrap().unwrap();
-        assert_eq!(socket.receive_any(1).unwrap_err().kind(), ErrorKind::Timeout);
-    });
-}
-
-// TMO-1, section 2 items 41, 49
-#[test]
-fn timeouts_have_a_default_and_a_range() {
-    let socket = Cosocket::new();
-    let default = Duration::from_secs(60);
-    assert_eq!(socket.timeouts(), (default, default, default));
-    let longest = Duration::from_millis((1 << 31) - 1);
-    socket.set_timeout(longest).unwrap();
-    let too_long = Duration::from_millis(1 << 31);
-    for (connect, send, read) in [
-        (too_long, MILLISECOND, MILLISECOND),
-        (MILLISECOND, too_long, MILLISECOND),
-        (MILLISECOND, MILLISECOND, too_long),
-    ] {
-        let error = socket.set_timeouts(connect, send, read).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert_eq!(error.to_string(), "bad timeout value");
-    }
-    assert_eq!(socket.timeouts(), (longest, longest, longest));
-    socket.set_timeouts(Duration::ZERO, Duration::MAX, MILLISECOND).unwrap();
-    assert_eq!(socket.timeouts(), (default, Duration::MAX, MILLISECOND));
-}
-
-// TMO-1, section 2 items 47, 50: each of the three bounds its own kind of wait
-#[test]
-fn a_receive_waits_for_as_long_as_the_third_timeout_says() {
-    everywhere(|| {
-        let (socket, mut peer) = pair();
-        let minute = Duration::from_secs(60);
-        socket.set_timeouts(minute, minute, MILLISECOND * 10).unwrap();
-        let start = Instant::now();
-        let error = socket.receive_exact(3).unwrap_err();
-        assert!(start.elapsed() >= MILLISECOND * 10);
-        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Timeout, "timeout"));
-        assert_eq!(error.partial(), b"");
-
-        socket.set_timeouts(MILLISECOND * 150, MILLISECOND * 150, MILLISECOND * 2).unwrap();
-        let error = socket.receive_line().unwrap_err();
-        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Timeout, "timeout"));
-        assert_eq!(error.partial(), b"");
-        // What comes late is the next call's, which the other two do not bound.
-        socket.set_timeouts(MILLISECOND, MILLISECOND, minute).unwrap();
-        let server = spawn(move || {
-            thread::sleep(MILLISECOND * 10);
-            peer.write_all(b"late\n").unwrap();
-            peer
-        });
-        assert_eq!(socket.receive_line().unwrap(), b"late");
-        let _peer = server.join().unwrap();
-        socket.set_timeouts(minute, MILLISECOND, minute).unwrap();
-        let error = socket.send(vec![7_u8; 50 << 20]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Timeout);
-    });
-}
-
-// TMO-2
-#[test]
-fn a_timeout_for_one_call_gives_the_former_back() {
-    everywhere(|| {
-        let (socket, _peer) = pair();
-        socket.set_timeouts(Duration::ZERO, Duration::ZERO, Duration::from_secs(7)).unwrap();
-        let silence = socket.with_read_timeout(MILLISECOND, || socket.receive_line());
-        assert_eq!(silence.unwrap_err().kind(), ErrorKind::Timeout);
-        assert_eq!(socket.timeouts().2, Duration::from_secs(7));
-        let too_long = Duration::from_secs(1 << 40);
-        let refused = socket.with_read_timeout(too_long, || -> Result<(), Error> { panic!() });
-        assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
-        let unwound = std::panic::catch_unwind(|| {
-            let panics = || -> Result<(), Error> { support::panic_quietly("on its way") };
-            socket.with_send_timeout(MILLISECOND, panics)
-        });
-        unwound.unwrap_err();
-        assert_eq!(socket.timeouts().1, Duration::from_secs(60));
-    });
-}
-
-// TMO-3
-#[test]
-fn a_timeout_bounds_each_wait_or_the_whole_call() {
-    everywhere(|| {
-        let (socket, mut peer) = pair();
-        let patience = Duration::from_secs(1);
-        socket.set_timeout(patience).unwrap();
-        let dribble = spawn(move || {
-            for byte in 0..30 {
-                peer.write_all(&[byte]).unwrap();
-                thread::sleep(patience / 20);
-            }
-
-            peer
-        });
-        let start = Instant::now();
-        assert_eq!(socket.receive_exact(24).unwrap().len(), 24);
-        assert!(start.elapsed() > patience, "it shows nothing if it is that fast");
-        let _peer = dribble.join().unwrap();
-
-        socket.set_timeout_mode(TimeoutMode::Deadline);
-        socket.set_timeout(MILLISECOND * 10).unwrap();
-        let start = Instant::now();
-        let error = socket.receive_exact(10).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Timeout);
-        assert!(start.elapsed() >= MILLISECOND * 10);
-        assert_eq!(error.partial(), [24, 25, 26, 27, 28, 29]);
-    });
-}
-
-// TMO-3: with a peer that is never silent for long
-#[test]
-fn a_deadline_ends_a_call_however_busy_the_peer_is() {
-    everywhere(|| {
-        let (socket, mut peer) = pair();
-        socket.set_timeout_mode(TimeoutMode::Deadline);
-        socket.set_timeout(MILLISECOND * 20).unwrap();
-        let dribble = spawn(move || {
-            while peer.write_all(b"x").is_ok() {
-                thread::sleep(MILLISECOND);
-            }
-        });
-        // On a busy machine the first byte may come later than that.
-        loop {
-            let error = socket.receive_exact(1 << 30).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Timeout);
-            if !error.partial().is_empty() {
-                break;
-            }
-        }
-        socket.close_reset().unwrap();
-        dribble.join().unwrap();
-    });
-}
-
-// TMO-4
-#[test]
-fn no_timer_is_left_when_a_call_is_over() {
-    cosocket::run(|| {
-        let (socket, mut peer) = pair();
-        socket.set_timeout(MILLISECOND * 10).unwrap();
-        let reader = spawn_receive(&socket);
-        peer.write_all(b"x").unwrap();
-        reader.join().unwrap().unwrap();
-        thread::sleep(MILLISECOND * 15);
-        peer.write_all(b"y").unwrap();
-        assert_eq!(socket.receive_any(1).unwrap(), b"y");
-    });
-}
-
-// TMO-5, TMO-4, section 2 item 20
-#[test]
-fn a_receive_that_times_out_leaves_the_connection() {
-    everywhere(|| {
-        let (socket, mut peer) = pair();
-        socket.set_timeouts(Duration::ZERO, Duration::ZERO, MILLISECOND).unwrap();
-        for _ in 0..2 {
-            let error = socket.receive_line().unwrap_err();
-            assert_eq!((error.kind(), error.partial()), (ErrorKind::Timeout, &b""[..]));
-        }
-        socket.set_timeout(Duration::ZERO).unwrap();
-        let cut = time::timeout(MILLISECOND, || socket.receive_any(1));
-        assert_eq!(cut.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
-        peer.write_all(b"data").unwrap();
-        assert_eq!(socket.receive_any(9).unwrap(), b"data");
-    });
-}
-
-// TMO-6: a limit around a send is its timeout, and the receive half lives on
-#[test]
-fn a_limit_around_a_send_ends_the_write_half() {
-    everywhere(|| {
-        let (socket, mut peer) = narrow_pair();
-        let data = vec![7_u8; 4 << 20];
-        let cut = time::timeout(MILLISECOND * 20, || socket.send(&data));
-        let error = cut.unwrap().unwrap_err();
-        assert!(error.kind() == ErrorKind::Timeout && error.sent() > 0);
-        assert_eq!(socket.send("x").unwrap_err().kind(), ErrorKind::Closed);
-        peer.write_all(b"data").unwrap();
-        assert_eq!(socket.receive_any(9).unwrap(), b"data");
-        // One that has passed before anything was sent changes nothing.
-        let (socket, _peer) = pair();
-        let cut = time::timeout(Duration::ZERO, || socket.send("never"));
-        assert_eq!(cut.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
-        assert_eq!(socket.send("now").unwrap(), 3);
-    });
-}
-
-// TMO-9
-#[test]
-fn no_timeout_fires_early() {
-    cosocket::run(|| {
-        let mut random = util::Random::new();
-        let count = if util::is_quick() { 50 } else { 1000 };
-        let waits: Vec<_> = (0..count)
-            .map(|_| {
-                let timeout = Duration::from_micros(random.below(50_000) + 1);
-                spawn(move || {
-                    let (socket, _other) = Cosocket::pair().unwrap();
-                    socket.set_timeout(timeout).unwrap();
-                    let start = Instant::now();
-                    assert_eq!(socket.receive_any(1).unwrap_err().kind(), ErrorKind::Timeout);
-                    assert!(start.elapsed() >= timeout, "{:?} < {timeout:?}", start.elapsed());
-                })
-            })
-            .collect();
-        waits.into_iter().for_each(|wait| wait.join().unwrap());
-    });
-}
-
 // CLS-1, RCV-11, section 2 item 122
 #[test]
 fn the_end_of_one_half_is_not_the_end_of_the_other() {
@@ -692,5 +452,28 @@ fn a_shutdown_of_both_ends_what_is_left() {
         socket.shutdown(Shutdown::Write).unwrap();
         socket.shutdown(Shutdown::Both).unwrap();
         assert_eq!(socket.receive_any(1).unwrap_err().kind(), ErrorKind::Closed);
+    });
+}
+
+// CLS-2, DUP-2: all or nothing
+#[test]
+fn a_shutdown_of_both_changes_nothing_while_another_uses_one() {
+    cosocket::run(|| {
+        let (socket, mut peer) = narrow_pair();
+        let writer = spawn_send(&socket);
+        let error = socket.shutdown(Shutdown::Both).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BusyWriting);
+        peer.write_all(b"still read").unwrap();
+        assert_eq!(socket.receive_any(100).unwrap(), b"still read");
+        peer.read_exact(&mut vec![0; 4 << 20]).unwrap();
+        writer.join().unwrap().unwrap();
+
+        let reader = spawn_receive(&socket);
+        let error = socket.shutdown(Shutdown::Both).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BusyReading);
+        assert_eq!(socket.send("still sent").unwrap(), 10);
+        peer.write_all(b"x").unwrap();
+        reader.join().unwrap().unwrap();
+        socket.shutdown(Shutdown::Both).unwrap();
     });
 }

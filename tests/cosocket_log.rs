@@ -64,6 +64,9 @@ fn fail_in_every_way(socket: &Cosocket, check: impl Fn(&str, &str)) {
     socket.set_option(SocketOption::SendBuffer(8 << 10)).unwrap();
     assert_eq!(socket.send(vec![7_u8; 50 << 20]).unwrap_err().kind(), ErrorKind::Timeout);
     check("tcp socket write timed out", &upstream);
+    // `try_send` is a send like others. That it would have to wait is no error.
+    assert_eq!(socket.try_send(b"x").unwrap_err().kind(), ErrorKind::Closed);
+    check("attempt to send data on a closed socket", "none");
     drop(peer);
     // The end of the stream is none of these.
 }

@@ -2,38 +2,24 @@
 //! front of it. Row ids are those of the behaviour table.
 
 mod socket_util;
+mod support;
 #[allow(unsafe_code)]
 mod util;
 
 use std::io::{IoSlice, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cosocket::net::{TcpListener, TcpStream};
-use cosocket::os::unix::net::UnixStream;
 use cosocket::{
-    Builder, Cancelled, Cosocket, ErrorKind, Number, QueueEvent, QueuedWriter, SocketOption, Text,
-    Watermarks, spawn, thread,
+    Builder, Cancelled, Cosocket, ErrorKind, Number, QueueEvent, QueuedWriter, Text, Watermarks,
+    spawn, thread,
 };
 use socket_util::{everywhere, spawn_waiting};
+use support::cosockets::{narrow_pair, pair};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
-
-fn pair() -> (Arc<Cosocket>, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let socket = cosocket::connect(listener.local_addr().unwrap()).unwrap();
-    (Arc::new(socket), listener.accept().unwrap().0)
-}
-
-/// One that takes little before its peer reads. (A Unix socket: TCP with such buffers waits for its
-/// window now and then, for a long time.)
-fn narrow_pair() -> (Arc<Cosocket>, UnixStream) {
-    let (one, peer) = UnixStream::pair().unwrap();
-    let socket = Cosocket::from(one);
-    socket.set_option(SocketOption::SendBuffer(8 << 10)).unwrap();
-    (Arc::new(socket), peer)
-}
 
 fn pattern(len: usize) -> Vec<u8> {
     (0..len as u32)
@@ -240,6 +226,37 @@ fn try_send_sends_what_there_is_room_for() {
     });
 }
 
+// SND-6 with DUP-6: the connection was closed by the cancel of its reader
+#[test]
+fn try_send_says_closed_when_the_reader_was_cancelled() {
+    let runtime = Builder::new().build().unwrap();
+    let rounds = if util::is_quick() { 20 } else { 300 };
+    runtime.run(|| {
+        for _ in 0..rounds {
+            let (socket, _peer) = pair();
+            let reader = Arc::clone(&socket);
+            let reader = spawn(move || while reader.receive_any(1).is_err() {});
+            support::until(|| {
+                let refused = socket.with_read_timeout(MILLISECOND, || socket.receive_any(1));
+                refused.unwrap_err().kind() == ErrorKind::BusyReading
+            });
+            let sender = Arc::clone(&socket);
+            let sender = spawn(move || {
+                loop {
+                    match sender.try_send(&[7; 1 << 16]) {
+                        Err(error) if error.kind() != ErrorKind::WouldBlock => return error.kind(),
+                        _ => {}
+                    }
+                }
+            });
+            thread::yield_now();
+            reader.cancel();
+            support::assert_cancelled(reader.join());
+            assert_eq!(sender.join().unwrap(), ErrorKind::Closed);
+        }
+    });
+}
+
 // SND-6: bytes do not overtake those of a send that waits
 #[test]
 fn try_send_is_refused_while_another_sends() {
@@ -343,6 +360,28 @@ fn what_is_not_in_the_file_is_refused_and_what_vanishes_is_an_error() {
         assert_eq!(socket.send("x").unwrap_err().kind(), ErrorKind::Closed);
         socket.close().unwrap();
         assert_eq!(reader.join().unwrap().len() as u64 + 100_000, error.sent());
+    });
+}
+
+// SND-8: nothing was sent, so the peer misses nothing
+#[test]
+fn a_file_that_cannot_be_read_leaves_the_socket() {
+    everywhere(|| {
+        let (socket, mut peer) = pair();
+        let file = temporary_file(b"not for readers");
+        let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let write_only = std::fs::File::options().write(true).open(again).unwrap();
+        let directory = std::fs::File::open(".").unwrap();
+        for (file, words) in [(write_only, "bad file descriptor"), (directory, "is a directory")] {
+            let error = socket.send_file(&file, 0..10).unwrap_err();
+            assert_eq!((error.kind(), error.sent()), (ErrorKind::Io, 0));
+            assert_eq!(error.to_string(), words);
+        }
+        assert_eq!(socket.send("sent").unwrap(), 4);
+        socket.close().unwrap();
+        let mut received = String::new();
+        peer.read_to_string(&mut received).unwrap();
+        assert_eq!(received, "sent");
     });
 }
 
@@ -625,7 +664,7 @@ fn writers_of_a_queue_learn_that_the_peer_is_gone() {
 // SND-7. Once whoever waited for the queue waited for ever.
 #[test]
 fn a_queue_whose_runtime_has_ended_holds_nobody_back() {
-    let (one, _peer) = UnixStream::pair().unwrap();
+    let (one, _peer) = cosocket::os::unix::net::UnixStream::pair().unwrap();
     let runtime = Builder::new().workers(1).build().unwrap();
     let watermarks = Watermarks { high: 1, low: 0 };
     let make = move || QueuedWriter::new(Arc::new(Cosocket::from(one)), watermarks);

@@ -14,7 +14,7 @@ use super::report::What;
 use super::state::Connecting;
 use super::timeouts::Phase;
 use super::transport::Transport;
-use super::{Cosocket, Error, ErrorKind};
+use super::{Cosocket, Error};
 use crate::clock;
 use crate::io_handle::{self, bounds::Bounds};
 use crate::net::connecting::Connecting as Attempt;
@@ -189,10 +189,8 @@ impl Cosocket {
         match address {
             Address::Ip(address) => self.connect_tcp(&[*address], connecting),
             Address::Host(host, port) => {
-                let addresses = self.names.names().look_up(host, *port)?;
-                if connecting.cut().is_set() {
-                    return Err(ErrorKind::Cancelled.into());
-                }
+                let names = self.names.names();
+                let addresses = connecting.look_up(|| names.look_up(host, *port))?;
                 self.connect_tcp(&addresses, connecting)
             }
             Address::Unix(address) => {

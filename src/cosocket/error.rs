@@ -4,9 +4,11 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 
 use crate::Cancelled;
 use crate::io_handle::bounds::WasCut;
+use crate::io_handle::undelivered::Undelivered;
 
 /// The error of every [`Cosocket`](super::Cosocket) call.
 ///
@@ -43,6 +45,8 @@ struct Details {
     text: Option<Cow<'static, str>>,
     partial: Vec<u8>,
     sent: u64,
+    /// Of a datagram that was not delivered.
+    destination: Option<SocketAddr>,
     source: Option<io::Error>,
 }
 
@@ -180,7 +184,7 @@ impl ErrorKind {
 impl Error {
     pub(crate) fn new(kind: ErrorKind) -> Error {
         let (text, partial, source) = (None, Vec::new(), None);
-        Error(Box::new(Details { kind, text, partial, sent: 0, source }))
+        Error(Box::new(Details { kind, text, partial, sent: 0, destination: None, source }))
     }
 
     /// With words of its own.
@@ -241,6 +245,13 @@ impl Error {
         self.0.sent
     }
 
+    /// Where the datagram was sent to that this error is about: one that was not delivered. Known
+    /// when [`set_report_undelivered`](super::UdpCosocket::set_report_undelivered) has asked for it.
+    #[must_use]
+    pub fn destination(&self) -> Option<SocketAddr> {
+        self.0.destination
+    }
+
     /// The number of the system's error, if it is one.
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
@@ -270,6 +281,12 @@ impl From<io::Error> for Error {
                 _ => Error::with_text(kind, text),
             }
             .with_source(error);
+        }
+        if let Some(report) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            let Undelivered { errno, to } = report;
+            let mut error = Error::from(io::Error::from_raw_os_error(*errno));
+            error.0.destination = Some(*to);
+            return error;
         }
         let is_cut = error.get_ref().is_some_and(|e| e.is::<WasCut>() || e.is::<Cancelled>());
         let kind = match error.kind() {
@@ -335,6 +352,9 @@ impl fmt::Debug for Error {
         debug.field("kind", &self.0.kind).field("text", &self.to_string());
         if !self.0.partial.is_empty() {
             debug.field("partial", &self.0.partial.escape_ascii().to_string());
+        }
+        if let Some(destination) = &self.0.destination {
+            debug.field("destination", destination);
         }
         if let Some(source) = &self.0.source {
             debug.field("source", source);

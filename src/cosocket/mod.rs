@@ -24,6 +24,7 @@ mod names;
 mod options;
 mod output;
 mod parts;
+mod per_call;
 pub(crate) mod pool;
 mod proxy;
 mod queued_writer;

@@ -20,6 +20,8 @@ pub(super) struct Output<'a> {
     deadline: Option<Nanos>,
     /// What the system has taken.
     pub(super) sent: u64,
+    /// What failed is where the bytes come from, not the socket.
+    pub(super) source_failed: bool,
 }
 
 impl Cosocket {
@@ -35,13 +37,20 @@ impl Cosocket {
         let mut claim = claim.inspect_err(|error| self.report(What::Write, began, None, error))?;
         let link = &claim.half().link;
         let deadline = self.timeouts.deadline(Phase::Send);
-        let mut output = Output { link, timeouts: &self.timeouts, deadline, sent: 0 };
+        let timeouts = &self.timeouts;
+        let mut output = Output { link, timeouts, deadline, sent: 0, source_failed: false };
         let result = f(&mut output);
         let sent = output.sent;
+        let outcome = match output.source_failed {
+            // The peer has seen nothing of it.
+            true if sent == 0 => Outcome::Alive,
+            true => Outcome::Dead,
+            false => Outcome::of_send(&result),
+        };
         if let Err(error) = &result {
             self.report(What::Write, began, self.upstream(began).as_deref(), error);
         }
-        let killed = claim.finish(Outcome::of_send(&result));
+        let killed = claim.finish(outcome);
         match result {
             Ok(()) => Ok(sent),
             Err(_) if killed => Err(Error::new(ErrorKind::Closed).with_sent(sent)),
@@ -66,6 +75,20 @@ impl Output<'_> {
             IoSlice::advance_slices(&mut slices, self.note(count)?);
         }
         Ok(())
+    }
+
+    /// Writes what the system takes at once.
+    pub(super) fn try_write(&mut self, data: &[u8]) -> Result<(), Error> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        match self.link.transport.try_write(data) {
+            Ok(count) => self.note(count).map(drop).map_err(Error::from),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(ErrorKind::WouldBlock.into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Waits until the socket takes more.

@@ -1,11 +1,9 @@
 //! Sending what lies in memory.
 
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 
-use super::claim::{Outcome, WriteHalf};
 use super::fragments::{Fragments, Pieces};
-use super::{Cosocket, Error, ErrorKind};
-use crate::io_handle;
+use super::{Cosocket, Error};
 
 /// Up to here, in bytes, pieces are joined and sent by one plain call: copying them is cheaper
 /// than a list of slices, for us and for the kernel.
@@ -78,17 +76,7 @@ impl Cosocket {
     ///
     /// `WouldBlock` when that is nothing; else as [`send`](Cosocket::send).
     pub fn try_send(&self, data: &[u8]) -> Result<usize, Error> {
-        io_handle::begin_call()?;
-        let mut claim = self.state.claim::<WriteHalf>()?;
-        let sent = match data {
-            [] => Ok(0),
-            _ => claim.half().link.transport.try_write(data),
-        };
-        let sent = sent.map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => ErrorKind::WouldBlock.into(),
-            _ => Error::from(error),
-        });
-        claim.finish(Outcome::of_send(&sent));
-        sent
+        let sent = self.send_with(|output| output.try_write(data))?;
+        Ok(sent as usize)
     }
 }

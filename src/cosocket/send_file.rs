@@ -12,6 +12,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::connection::Link;
@@ -50,12 +51,14 @@ impl Cosocket {
     ///
     /// # Errors
     ///
-    /// As [`send`](Cosocket::send), and the file's. `InvalidInput` for a part that is not within
-    /// the file: nothing is sent then. A file that gets shorter meanwhile is an error of kind
-    /// `Other`. It ends the write half, and so does every other error of the file once the sending
-    /// has begun, such as that of one that is not open for reading. When a
-    /// [`time::timeout`](crate::time::timeout) cuts it, up to a mebibyte more may have been sent than
-    /// the error says.
+    /// As [`send`](Cosocket::send), and the file's: `InvalidInput` for a part that is not within
+    /// the file; the system's, such as `bad file descriptor` for one that is not open for reading;
+    /// `Other` when the file gets shorter meanwhile. An error of the file leaves the socket as it
+    /// is, as long as nothing was sent. Once something was ([`Error::sent`]), it ends the write half:
+    /// the peer waits for the rest, and would take what comes next for it.
+    ///
+    /// When a [`time::timeout`](crate::time::timeout) cuts it, up to a mebibyte more may have been
+    /// sent than the error says.
     pub fn send_file(&self, file: &File, part: impl RangeBounds<u64>) -> Result<u64, Error> {
         let (start, end) = bounds_within(&part, file.metadata()?.len())?;
         let file = Arc::new(file.try_clone()?);
@@ -109,26 +112,61 @@ impl Output<'_> {
             self.check()?;
             let (lent, file) = (Arc::clone(&lent), Arc::clone(file));
             let len = CHUNK.min(end - offset) as usize;
-            let send = move || lent.0.transport.io().send_file(&file, offset, len);
+            let send = move || {
+                let sent = lent.0.transport.io().send_file(&file, offset, len);
+                sent.map_err(|error| Failure::new(error, &file, offset))
+            };
             match blocking::try_unblock(Reason::CALL, send)? {
-                Ok(0) => return Err(io::Error::other("the file ended early")),
+                Ok(0) => return Err(self.fail(ended_early())),
                 Ok(sent) => {
                     self.sent += sent as u64;
                     offset += sent as u64;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_writable()?,
-                Err(error) => return Err(error),
+                Err(Failure::File(error)) => return Err(self.fail(error)),
+                Err(Failure::Socket(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait_writable()?;
+                }
+                Err(Failure::Socket(error)) => return Err(error),
             }
         }
         Ok(())
     }
+
+    /// It is the file that failed.
+    fn fail(&mut self, error: io::Error) -> io::Error {
+        self.source_failed = true;
+        error
+    }
+}
+
+/// Which of its two ends a `sendfile(2)` has failed at: it has one number for both.
+enum Failure {
+    File(io::Error),
+    Socket(io::Error),
+}
+
+impl Failure {
+    fn new(error: io::Error, file: &File, offset: u64) -> Failure {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Failure::Socket(error);
+        }
+        match file.read_at(&mut [0], offset) {
+            Err(error) => Failure::File(error),
+            // Can be read, but not so. No socket has this number.
+            Ok(_) if error.raw_os_error() == Some(libc::EINVAL) => Failure::File(error),
+            Ok(_) => Failure::Socket(error),
+        }
+    }
+}
+
+fn ended_early() -> io::Error {
+    io::Error::other("the file ended early")
 }
 
 #[cfg(feature = "tls")]
 impl Output<'_> {
     /// The kernel does not encrypt: what is read in the pool is written here.
     fn send_file_encrypted(&mut self, file: &Arc<File>, start: u64, end: u64) -> io::Result<()> {
-        use std::os::unix::fs::FileExt;
         let mut offset = start;
         while offset < end {
             let file = Arc::clone(file);
@@ -139,9 +177,10 @@ impl Output<'_> {
                 piece.truncate(count);
                 io::Result::Ok(piece)
             };
-            let piece = blocking::try_unblock(Reason::CALL, read)??;
+            let piece = blocking::try_unblock(Reason::CALL, read)?;
+            let piece = piece.map_err(|error| self.fail(error))?;
             if piece.is_empty() {
-                return Err(io::Error::other("the file ended early"));
+                return Err(self.fail(ended_early()));
             }
             self.write_all(&piece)?;
             offset += piece.len() as u64;

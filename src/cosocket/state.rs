@@ -23,6 +23,7 @@
 //! pool) others find the socket closed.
 
 use std::mem;
+use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::claim::{Half, ReadHalf, WriteHalf};
@@ -31,6 +32,7 @@ use super::receive::Receiver;
 use super::{Error, ErrorKind};
 use crate::driver::op::Direction;
 use crate::io_handle::bounds::{Caller, Cut};
+use crate::sync::CancelToken;
 
 #[derive(Debug, Default)]
 pub(super) struct State(Mutex<Phase>);
@@ -48,8 +50,17 @@ pub(super) enum Phase {
 pub(super) struct Attempt {
     cut: Arc<Cut>,
     caller: Caller,
+    /// Of the look-up of a name, while there may be one.
+    look_up: Option<CancelToken>,
     /// There is a descriptor.
     has_socket: bool,
+}
+
+impl Attempt {
+    fn new(has_socket: bool) -> Result<Attempt, Error> {
+        let (cut, caller) = (Arc::new(Cut::default()), Caller::current()?);
+        Ok(Attempt { cut, caller, look_up: None, has_socket })
+    }
 }
 
 #[derive(Debug)]
@@ -82,8 +93,8 @@ impl State {
 
     /// Begins a connect. What was connected before is closed, unless somebody uses it.
     pub(super) fn claim_connect(&self) -> Result<Connecting<'_>, Error> {
-        let (cut, caller) = (Arc::new(Cut::default()), Caller::current()?);
-        let attempt = Attempt { cut: Arc::clone(&cut), caller, has_socket: false };
+        let attempt = Attempt::new(false)?;
+        let cut = Arc::clone(&attempt.cut);
         let mut phase = self.lock();
         match &*phase {
             Phase::Vacant => {}
@@ -100,11 +111,10 @@ impl State {
     /// given back, the socket is connecting.
     #[cfg(any(test, feature = "tls"))]
     pub(super) fn claim_whole(&self) -> Result<(Connecting<'_>, Connection), Error> {
-        let caller = Caller::current()?;
+        let attempt = Attempt::new(true)?;
+        let cut = Arc::clone(&attempt.cut);
         let mut phase = self.lock();
         phase.connected()?.check_whole()?;
-        let cut = Arc::new(Cut::default());
-        let attempt = Attempt { cut: Arc::clone(&cut), caller, has_socket: true };
         let before = mem::replace(&mut *phase, Phase::Connecting(attempt));
         drop(phase);
         Ok((Connecting { state: self, cut }, before.into_connection()))
@@ -145,7 +155,12 @@ impl State {
                 open.cut(Direction::Write);
             }
         }
-        Ok(Closed { _phase: mem::take(&mut *phase) })
+        let before = mem::take(&mut *phase);
+        drop(phase);
+        if let Phase::Connecting(Attempt { look_up: Some(look_up), .. }) = &before {
+            look_up.cancel();
+        }
+        Ok(Closed { _phase: before })
     }
 
     /// Ends the wait of whoever uses this half, if there is one.
@@ -156,22 +171,26 @@ impl State {
         }
     }
 
-    /// Ends a half at rest, by `end`; nothing is changed when that fails.
-    pub(super) fn end<H: Half>(
-        &self,
-        end: impl FnOnce(&Link) -> std::io::Result<()>,
-    ) -> Result<(), Error> {
+    /// Ends halves at rest; all of them or none.
+    pub(super) fn end(&self, how: Shutdown) -> Result<(), Error> {
         let mut phase = self.lock();
         let open = phase.connected()?;
-        match H::slot(open) {
-            Slot::Dead => return Err(Error::with_text(ErrorKind::Closed, "already shutdown")),
-            Slot::Busy(_) => return Err(H::BUSY.into()),
-            Slot::Free(_) => end(&open.link)?,
-        }
-        let half = mem::replace(H::slot(open), Slot::Dead);
+        let ends_read = how != Shutdown::Write && open.read.can_end()?;
+        let ends_write = how != Shutdown::Read && open.write.can_end()?;
+        let how = match (ends_read, ends_write) {
+            (true, true) => Shutdown::Both,
+            (true, false) => Shutdown::Read,
+            (false, true) => Shutdown::Write,
+            (false, false) => {
+                return Err(Error::with_text(ErrorKind::Closed, "already shutdown"));
+            }
+        };
+        open.link.transport.shutdown(how)?;
+        let read = ends_read.then(|| mem::replace(&mut open.read, Slot::Dead));
+        let write = ends_write.then(|| mem::replace(&mut open.write, Slot::Dead));
         let ended = phase.take_if_dead();
         drop(phase);
-        drop((half, ended));
+        drop((read, write, ended));
         Ok(())
     }
 
@@ -248,6 +267,17 @@ impl Phase {
     }
 }
 
+impl<H: Half> Slot<H> {
+    /// Whether there is a half to end, and nobody uses it.
+    fn can_end(&self) -> Result<bool, Error> {
+        match self {
+            Slot::Free(_) => Ok(true),
+            Slot::Busy(_) => Err(H::BUSY.into()),
+            Slot::Dead => Ok(false),
+        }
+    }
+}
+
 impl Open {
     fn check_idle(&self) -> Result<(), Error> {
         match (&self.read, &self.write) {
@@ -309,17 +339,29 @@ impl Connecting<'_> {
 
     /// From here on others find the socket busy, no longer closed.
     pub(super) fn note_socket(&self) {
-        if let Phase::Connecting(attempt) = &mut *self.state.lock()
-            && Arc::ptr_eq(&attempt.cut, &self.cut)
-        {
+        if let Some(attempt) = self.state.lock().attempt(&self.cut) {
             attempt.has_socket = true;
+        }
+    }
+
+    /// Looks a name up. Its waits are nobody's that could be given a cut, so a close unwinds it.
+    pub(super) fn look_up<T>(&self, f: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let closed = CancelToken::new();
+        match self.state.lock().attempt(&self.cut) {
+            Some(attempt) => attempt.look_up = Some(closed.clone()),
+            None => return Err(ErrorKind::Cancelled.into()),
+        }
+        let found = closed.run(f).map_err(|_| ErrorKind::Cancelled)??;
+        match self.cut.is_set() {
+            true => Err(ErrorKind::Cancelled.into()),
+            false => Ok(found),
         }
     }
 
     /// The end: the socket is connected, unless it was closed meanwhile.
     pub(super) fn opened(self, connection: Connection) -> Result<(), Error> {
         let mut phase = self.state.lock();
-        if !phase.is_attempt(&self.cut) {
+        if phase.attempt(&self.cut).is_none() {
             drop(phase);
             return Err(ErrorKind::Cancelled.into());
         }
@@ -329,15 +371,18 @@ impl Connecting<'_> {
 }
 
 impl Phase {
-    fn is_attempt(&self, cut: &Arc<Cut>) -> bool {
-        matches!(self, Phase::Connecting(attempt) if Arc::ptr_eq(&attempt.cut, cut))
+    fn attempt(&mut self, cut: &Arc<Cut>) -> Option<&mut Attempt> {
+        match self {
+            Phase::Connecting(attempt) if Arc::ptr_eq(&attempt.cut, cut) => Some(attempt),
+            _ => None,
+        }
     }
 }
 
 impl Drop for Connecting<'_> {
     fn drop(&mut self) {
         let mut phase = self.state.lock();
-        if phase.is_attempt(&self.cut) {
+        if phase.attempt(&self.cut).is_some() {
             *phase = Phase::Vacant;
         }
     }

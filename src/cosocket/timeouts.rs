@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::per_call::PerCall;
 use super::{Cosocket, Error, ErrorKind};
 use crate::clock::{self, Nanos};
 
@@ -14,19 +15,21 @@ pub(crate) const DEFAULT: Duration = Duration::from_secs(60);
 const TOO_LONG: Duration = Duration::from_millis(1 << 31);
 
 /// Nanoseconds; 0 is the default, `u64::MAX` for ever.
-type Stored = AtomicU64;
+pub(super) type Stored = u64;
 
 #[derive(Debug, Default)]
 pub(super) struct Timeouts {
-    connect: Stored,
-    send: Stored,
-    read: Stored,
+    connect: AtomicU64,
+    send: AtomicU64,
+    read: AtomicU64,
+    /// In place of those, for some callers.
+    pub(super) per_call: PerCall,
     /// They bound a call, not each wait of it.
     bounds_calls: AtomicBool,
 }
 
 /// Which of the three.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Connect,
     Send,
@@ -44,9 +47,10 @@ pub enum TimeoutMode {
 }
 
 impl Timeouts {
-    /// `None` is for ever.
+    /// The caller's; `None` is for ever.
     pub(super) fn of(&self, phase: Phase) -> Option<Duration> {
-        match self.stored(phase).load(Ordering::Relaxed) {
+        let of_all = || self.stored(phase).load(Ordering::Relaxed);
+        match self.per_call.of(phase).unwrap_or_else(of_all) {
             0 => Some(DEFAULT),
             u64::MAX => None,
             nanos => Some(Duration::from_nanos(nanos)),
@@ -56,12 +60,6 @@ impl Timeouts {
     pub(super) fn set(&self, phase: Phase, timeout: Duration) -> Result<(), Error> {
         self.stored(phase).store(to_stored(timeout)?, Ordering::Relaxed);
         Ok(())
-    }
-
-    fn replace(&self, phase: Phase, timeout: Duration) -> Result<Restored<'_>, Error> {
-        let stored = self.stored(phase);
-        let before = stored.swap(to_stored(timeout)?, Ordering::Relaxed);
-        Ok(Restored { stored, before })
     }
 
     /// When a call that begins now must end, where timeouts bound calls.
@@ -83,7 +81,7 @@ impl Timeouts {
         self.bounds_calls.store(mode == TimeoutMode::Deadline, Ordering::Relaxed);
     }
 
-    fn stored(&self, phase: Phase) -> &Stored {
+    fn stored(&self, phase: Phase) -> &AtomicU64 {
         match phase {
             Phase::Connect => &self.connect,
             Phase::Send => &self.send,
@@ -128,68 +126,17 @@ impl Cosocket {
         self.timeouts.set_mode(mode);
     }
 
-    /// The timeouts of connecting, sending and receiving. [`Duration::MAX`] is for ever.
+    /// The timeouts of connecting, sending and receiving, as they count for the caller.
+    /// [`Duration::MAX`] is for ever.
     #[must_use]
     pub fn timeouts(&self) -> (Duration, Duration, Duration) {
         let of = |phase| self.timeouts.of(phase).unwrap_or(Duration::MAX);
         (of(Phase::Connect), of(Phase::Send), of(Phase::Read))
     }
-
-    /// Runs `f` with another timeout for receives, and sets the former one again, however `f`
-    /// ends. It is the socket's: it counts for whoever receives meanwhile.
-    ///
-    /// ```
-    /// use cosocket::{ErrorKind, net::TcpListener};
-    /// use std::time::Duration;
-    ///
-    /// let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// let socket = cosocket::connect(listener.local_addr()?)?;
-    /// let silence = socket.with_read_timeout(Duration::from_millis(1), || socket.receive_any(10));
-    /// assert_eq!(silence.unwrap_err().kind(), ErrorKind::Timeout);
-    /// assert_eq!(socket.timeouts().2, Duration::from_secs(60));
-    /// # std::io::Result::Ok(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` as for `set_timeouts`, and those of `f`.
-    pub fn with_read_timeout<T>(
-        &self,
-        timeout: Duration,
-        f: impl FnOnce() -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let _restored = self.timeouts.replace(Phase::Read, timeout)?;
-        f()
-    }
-
-    /// [`with_read_timeout`](Cosocket::with_read_timeout) for sends.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn with_send_timeout<T>(
-        &self,
-        timeout: Duration,
-        f: impl FnOnce() -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let _restored = self.timeouts.replace(Phase::Send, timeout)?;
-        f()
-    }
 }
 
-/// Sets a timeout to what it was before, when dropped.
-struct Restored<'a> {
-    stored: &'a Stored,
-    before: u64,
-}
-
-impl Drop for Restored<'_> {
-    fn drop(&mut self) {
-        self.stored.store(self.before, Ordering::Relaxed);
-    }
-}
-
-fn to_stored(timeout: Duration) -> Result<u64, Error> {
+/// What is stored for a timeout.
+pub(super) fn to_stored(timeout: Duration) -> Result<u64, Error> {
     match timeout {
         Duration::MAX => Ok(u64::MAX),
         _ if timeout < TOO_LONG => Ok(timeout.as_nanos() as u64),

@@ -63,7 +63,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Error { host, kind } = self;
         match kind {
-            ErrorKind::BadName(why) => write!(f, "failed to parse host name \"{host}\": {why}"),
+            ErrorKind::BadName(why) => {
+                write!(f, "failed to parse host name \"{}\": {why}", host.escape_debug())
+            }
             ErrorKind::NoServer => write!(f, "no resolver defined to resolve \"{host}\""),
             ErrorKind::NotFound => write!(f, "{host} could not be resolved (3: Host not found)"),
             ErrorKind::Refused(code) => {

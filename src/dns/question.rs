@@ -1,6 +1,8 @@
 //! Questions: names as they are asked for, and the bytes that a server gets.
 
+use hickory_proto::ProtoError;
 use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::serialize::binary::DecodeError;
 
 use super::random;
 
@@ -127,7 +129,7 @@ pub(crate) fn parse(host: &str) -> Result<Name, String> {
         true => Name::from_ascii(host),
         false => Name::from_utf8(host),
     };
-    let name = name.map_err(|error| error.to_string())?;
+    let name = name.map_err(|error| why_not(host, &error))?;
     // On the wire there are 255 bytes for it.
     match name.iter().map(|label| label.len() + 1).sum::<usize>() {
         0..=254 => Ok(name.to_lowercase()),
@@ -135,9 +137,39 @@ pub(crate) fn parse(host: &str) -> Result<Name, String> {
     }
 }
 
+/// What is wrong with a name that could not be parsed.
+fn why_not(host: &str, error: &ProtoError) -> String {
+    let labels = || host.strip_suffix('.').unwrap_or(host).split('.');
+    match error {
+        _ if labels().any(str::is_empty) => "an empty label".into(),
+        ProtoError::Decode(DecodeError::LabelBytesTooLong(_)) => {
+            "a label is longer than 63 bytes".into()
+        }
+        ProtoError::Decode(error) => error.to_string(),
+        // Of characters the codec says it in its own terms.
+        _ => "a label has characters that no name has".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn why_it_is_no_name_is_said_in_words() {
+        let long = "a".repeat(64);
+        for (host, why) in [
+            ("a..b", "an empty label"),
+            (".a", "an empty label"),
+            ("a b", "a label has characters that no name has"),
+            ("\u{fdfa}\u{202e}.test", "a label has characters that no name has"),
+            ("b\u{fc}cher\u{2028}.test", "a label has characters that no name has"),
+            (&long, "a label is longer than 63 bytes"),
+            (&format!("\u{fc}{long}"), "a label is longer than 63 bytes"),
+        ] {
+            assert_eq!(parse(host).unwrap_err(), why, "{host:?}");
+        }
+    }
 
     fn tried(host: &str, search: &[&str], ndots: usize) -> Vec<String> {
         let search: Vec<String> = search.iter().map(|&domain| domain.to_owned()).collect();

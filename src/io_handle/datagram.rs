@@ -95,11 +95,15 @@ impl IoHandle {
     }
 
     /// Waits for a datagram, and takes at once those that have come with it: one for each slice of
-    /// `chunk` bytes of the buffer.
+    /// `chunk` bytes of the buffer. On a socket that reports what was not delivered, a report is an
+    /// error with [`Undelivered`] inside.
+    ///
+    /// [`Undelivered`]: super::undelivered::Undelivered
     pub(crate) fn receive_datagrams(
         &self,
         buffer: &mut [u8],
         chunk: usize,
+        reports: bool,
     ) -> io::Result<Vec<Arrived>> {
         let count = (buffer.len() / chunk).min(BATCH_MAX);
         let mut names: Vec<_> = (0..count).map(|_| SockAddrStorage::zeroed()).collect();
@@ -118,7 +122,7 @@ impl IoHandle {
             header.msg_controllen = CONTROL_BYTES as _;
             headers.push(libc::mmsghdr { msg_hdr: header, msg_len: 0 });
         }
-        let received = self.in_turns(Direction::Read, || {
+        let received = self.in_turns(Direction::Read, reports, || {
             let (fd, flags) = (self.as_raw(), libc::MSG_DONTWAIT);
             let none = std::ptr::null_mut();
             // SAFETY: the headers, and what they name, live in this frame and the caller's.
@@ -149,7 +153,7 @@ impl IoHandle {
         };
         let mut headers: Vec<libc::mmsghdr> =
             vectors.iter_mut().zip(datagrams).map(header).collect();
-        self.in_turns(Direction::Write, || {
+        self.in_turns(Direction::Write, false, || {
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
             let (fd, count) = (self.as_raw(), headers.len());
             // SAFETY: the headers live in this frame, and what they name in the caller's; the
@@ -158,14 +162,23 @@ impl IoHandle {
         })
     }
 
-    /// Attempts, and waits for readiness in between.
-    fn in_turns(&self, direction: Direction, mut call: impl FnMut() -> i32) -> io::Result<usize> {
+    /// Attempts, and waits for readiness in between. With `reports`, looks for those first.
+    fn in_turns(
+        &self,
+        direction: Direction,
+        reports: bool,
+        mut call: impl FnMut() -> i32,
+    ) -> io::Result<usize> {
         begin_call()?;
+        let mut may_be_told = reports;
         let events = match direction {
             Direction::Read => libc::POLLIN,
             Direction::Write => libc::POLLOUT,
         };
         loop {
+            if reports && let Some(undelivered) = self.take_undelivered()? {
+                return Err(io::Error::other(undelivered));
+            }
             let count = call();
             if count >= 0 {
                 return Ok(count as usize);
@@ -173,6 +186,10 @@ impl IoHandle {
             let error = io::Error::last_os_error();
             match error.kind() {
                 io::ErrorKind::Interrupted => {}
+                // The number of a report, which is in the queue, or was taken from it before.
+                _ if may_be_told && error.kind() != io::ErrorKind::WouldBlock => {
+                    may_be_told = false;
+                }
                 io::ErrorKind::WouldBlock => {
                     self.wait_ready(events, self.timeout(direction))?;
                 }
@@ -181,7 +198,7 @@ impl IoHandle {
         }
     }
 
-    fn as_raw(&self) -> i32 {
+    pub(super) fn as_raw(&self) -> i32 {
         self.fd.as_raw_fd()
     }
 }
@@ -206,32 +223,48 @@ unsafe fn arrived(message: &libc::msghdr, name: SockAddrStorage, len: usize) -> 
 ///
 /// The header was filled in by `recvmsg`, and its control buffer is still there.
 unsafe fn destination(message: &libc::msghdr) -> Option<LocalAddress> {
+    // SAFETY: the caller's word.
+    unsafe { controls(message) }.find_map(|(level, kind, data)| match (level, kind) {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            // SAFETY: a control message of this kind has this content.
+            let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
+            // Of a packet to a group or to all, our own address of that interface.
+            let ip = Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
+            Some(LocalAddress { ip: ip.into(), interface: info.ipi_ifindex as u32 })
+        }
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+            // SAFETY: as above.
+            let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
+            let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+            Some(LocalAddress { ip: ip.into(), interface: info.ipi6_ifindex })
+        }
+        _ => None,
+    })
+}
+
+/// Level, kind and content of each control message.
+///
+/// # Safety
+///
+/// The header was filled in by `recvmsg`, and its control buffer is there for as long as the
+/// iterator.
+pub(super) unsafe fn controls(
+    message: &libc::msghdr,
+) -> impl Iterator<Item = (i32, i32, *const u8)> {
     // SAFETY: the header and its buffer are as the kernel left them.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
-    while !header.is_null() {
-        // SAFETY: the macros stay within the buffer.
-        let (level, kind, data) =
-            unsafe { ((*header).cmsg_level, (*header).cmsg_type, libc::CMSG_DATA(header)) };
-        match (level, kind) {
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                // SAFETY: a control message of this kind has this content.
-                let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
-                // Of a packet to a group or to all, our own address of that interface.
-                let ip = Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
-                return Some(LocalAddress { ip: ip.into(), interface: info.ipi_ifindex as u32 });
-            }
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                // SAFETY: as above.
-                let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
-                let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                return Some(LocalAddress { ip: ip.into(), interface: info.ipi6_ifindex });
-            }
-            _ => {}
+    std::iter::from_fn(move || {
+        if header.is_null() {
+            return None;
         }
+        // SAFETY: the macros stay within the buffer.
+        let control = unsafe {
+            ((*header).cmsg_level, (*header).cmsg_type, libc::CMSG_DATA(header).cast_const())
+        };
         // SAFETY: as above.
         header = unsafe { libc::CMSG_NXTHDR(message, header) };
-    }
-    None
+        Some(control)
+    })
 }
 
 /// Has the datagram come from this address.
@@ -290,7 +323,12 @@ pub(crate) fn set_multicast_interface_v4(io: &IoHandle, interface: u32) -> io::R
     set_option(&io.fd, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &request)
 }
 
-fn set_option<T>(socket: &impl AsRawFd, level: i32, name: i32, value: &T) -> io::Result<()> {
+pub(super) fn set_option<T>(
+    socket: &impl AsRawFd,
+    level: i32,
+    name: i32,
+    value: &T,
+) -> io::Result<()> {
     let len = size_of_val(value) as libc::socklen_t;
     let value = std::ptr::from_ref(value).cast();
     // SAFETY: the value lives through the call, and is as long as we say.

@@ -37,6 +37,7 @@ mod plain;
 pub(crate) mod poll_arm;
 mod send_file;
 mod transfer;
+pub(crate) mod undelivered;
 pub(crate) mod urgent;
 mod wait_any;
 

@@ -198,7 +198,9 @@ impl Server {
         self
     }
 
-    /// Connections begin with a PROXY header, from those trusted to send one.
+    /// Connections begin with a PROXY header, from those trusted to send one: at all listeners.
+    /// Where the same peers come with a header at one place and without one at another, two servers
+    /// with one handler serve them, on the same runtime.
     pub fn proxy_protocol(mut self, protocol: ProxyProtocol) -> Server {
         self.proxy = Some(protocol);
         self

@@ -17,7 +17,7 @@ use crate::os::unix::net::UnixListener;
 use crate::{Address, Stream};
 
 /// What `net.core.somaxconn` is where nobody has set it, in connections.
-const LONGEST_QUEUE: usize = 4096;
+const SOMAXCONN: usize = 4096;
 
 /// Where to listen, before it is tried.
 #[derive(Debug)]
@@ -132,8 +132,8 @@ impl Listener {
     /// many fit into one.
     pub(super) fn queue_len(&self) -> usize {
         match self {
-            Listener::Tcp(listener) => tcp_queue_len(listener).unwrap_or(LONGEST_QUEUE),
-            Listener::Unix(_) => LONGEST_QUEUE,
+            Listener::Tcp(listener) => tcp_queue_len(listener).unwrap_or_else(longest_queue),
+            Listener::Unix(_) => longest_queue(),
         }
     }
 
@@ -154,6 +154,14 @@ impl Listener {
         };
         accepted.map(drop)
     }
+}
+
+/// How many the queue of any listener can hold: one more than the system's limit, however long a
+/// backlog was asked for (`listen(2)`).
+fn longest_queue() -> usize {
+    let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+    let limit = limit.ok().and_then(|limit| limit.trim().parse().ok());
+    limit.map_or(SOMAXCONN, |limit: usize| limit.saturating_add(1))
 }
 
 /// Of a listener `tcpi_unacked` is how many connections wait to be accepted.

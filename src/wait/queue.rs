@@ -77,6 +77,30 @@ impl WaitQueue {
         deadline: Option<Nanos>,
     ) -> bool {
         let _shield = Shield::where_nothing_unwinds();
+        match self.wait_by_turns(done, reason, deadline) {
+            Signal::Wake => true,
+            Signal::TimedOut => false,
+            Signal::Cancelled => raise_cancelled(),
+        }
+    }
+
+    /// As [`WaitQueue::wait_until`], for a call that can fail: what ends the wait from outside is an
+    /// error, or unwinds, as in any I/O.
+    #[cfg(feature = "dns")]
+    pub(crate) fn wait_for(&self, done: impl Fn() -> bool, reason: Reason) -> std::io::Result<()> {
+        match self.wait_by_turns(done, reason, None) {
+            Signal::Wake => Ok(()),
+            Signal::TimedOut | Signal::Cancelled => Err(super::cancelled()),
+        }
+    }
+
+    /// `Wake` when `done` holds, or else what has ended the wait before.
+    fn wait_by_turns(
+        &self,
+        done: impl Fn() -> bool,
+        reason: Reason,
+        deadline: Option<Nanos>,
+    ) -> Signal {
         while !done() {
             let waiter = Waiter::new();
             let mut queue = self.lock();
@@ -90,32 +114,11 @@ impl WaitQueue {
             drop(queue);
             match self.wait(&waiter, reason, deadline) {
                 Signal::Wake => {}
-                Signal::TimedOut => return done(),
-                Signal::Cancelled if done() => break,
-                Signal::Cancelled => raise_cancelled(),
+                _ if done() => break,
+                ended => return ended,
             }
         }
-        true
-    }
-
-    /// As [`WaitQueue::wait_until`], for a call that can fail: what ends the wait from outside is an
-    /// error, or unwinds, as in any I/O.
-    #[cfg(feature = "dns")]
-    pub(crate) fn wait_for(&self, done: impl Fn() -> bool, reason: Reason) -> std::io::Result<()> {
-        while !done() {
-            let waiter = Waiter::new();
-            let mut queue = self.lock();
-            if done() {
-                break;
-            }
-            // SAFETY: as in `wait_until`.
-            unsafe { queue.push(&waiter) };
-            drop(queue);
-            if self.wait(&waiter, reason, None) != Signal::Wake && !done() {
-                return Err(super::cancelled());
-            }
-        }
-        Ok(())
+        Signal::Wake
     }
 
     /// Wakes all who wait now.

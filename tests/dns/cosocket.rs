@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ::cosocket::net::TcpListener;
-use ::cosocket::{Builder, Cosocket, Error, ErrorKind, Names, Runtime, UdpCosocket};
+use ::cosocket::{Builder, Cosocket, Error, ErrorKind, Names, Runtime, UdpCosocket, thread};
 
 use super::server::*;
-use super::socket_util::everywhere;
+use super::socket_util::{everywhere, spawn_waiting};
 use super::*;
 use crate::util::wait_until;
 
@@ -234,6 +234,60 @@ fn assert_unsendable_questions_fail_at_once() {
         socket.send("whole").unwrap();
         assert_eq!(peer.receive_exact(5).unwrap(), b"whole");
     }
+}
+
+/// DUP-5: a close ends the wait of who connects, also while that is for a name server.
+#[test]
+fn a_close_ends_a_look_up() {
+    let runtime = Builder::new().build().unwrap();
+    let server = Server::silent();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = Arc::new(asking(&resolver(&[&server], LONG)));
+    for round in 1..=2 {
+        let theirs = Arc::clone(&socket);
+        let connect = move || theirs.connect(("www.test", 80)).unwrap_err();
+        // From a plain thread, then in a coroutine.
+        let (plain, coroutine) = match round {
+            1 => (Some(std::thread::spawn(connect)), None),
+            _ => (None, Some(runtime.spawn(connect))),
+        };
+        wait_until(|| server.counts().0 == round);
+        socket.close().unwrap();
+        assert_eq!(socket.close().unwrap_err().kind(), ErrorKind::Closed);
+        // At once it may be used again, and the one who leaves takes nothing down.
+        socket.connect(listener.local_addr().unwrap()).unwrap();
+        let error = match plain {
+            Some(thread) => thread.join().unwrap(),
+            None => coroutine.unwrap().join().unwrap(),
+        };
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Cancelled, "canceled"));
+        assert_eq!(socket.send("x").unwrap(), 1);
+        socket.close().unwrap();
+    }
+}
+
+/// The same of one who waits for another's answer, who is not disturbed, and whose limits and
+/// cancels are its own.
+#[test]
+fn a_close_ends_no_look_up_of_others() {
+    ::cosocket::run(|| {
+        let server = Server::silent();
+        let resolver = resolver(&[&server], LONG);
+        let start = || {
+            let socket = Arc::new(asking(&resolver));
+            let theirs = Arc::clone(&socket);
+            (socket, spawn_waiting(move || theirs.connect(("www.test", 80)).unwrap_err().kind()))
+        };
+        let ((first, leads), (second, follows)) = (start(), start());
+        first.close().unwrap();
+        assert_eq!(leads.join().unwrap(), ErrorKind::Cancelled);
+        thread::sleep(SHORT);
+        assert!(!follows.is_finished());
+        second.close().unwrap();
+        assert_eq!(follows.join().unwrap(), ErrorKind::Cancelled);
+        // What was unwound has left nothing behind that ends other waits.
+        thread::sleep(SHORT);
+    });
 }
 
 /// The socket's choice, the runtime's, the default.

@@ -3,6 +3,7 @@
 // Each test program uses a part of it.
 #![allow(dead_code)]
 
+pub mod cosockets;
 pub mod ledger;
 
 use std::any::Any;

@@ -16,6 +16,7 @@ use super::super::address::Address;
 use crate::driver::op::Direction;
 use crate::io_handle::IoHandle;
 use crate::io_handle::datagram::want_destinations;
+use crate::io_handle::undelivered::report_undelivered;
 use crate::os::unix::net::{from_kernel, of_path, to_kernel};
 
 /// What is to be bound to.
@@ -23,6 +24,7 @@ use crate::os::unix::net::{from_kernel, of_path, to_kernel};
 pub(super) struct Local {
     name: Name,
     pub(super) reuse_address: bool,
+    pub(super) report_undelivered: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -56,6 +58,8 @@ impl Local {
 pub(super) struct Endpoint {
     pub(super) io: IoHandle,
     pub(super) is_connected: bool,
+    /// What ICMP says of what was sent is received.
+    pub(super) reports: bool,
     pub(super) domain: Domain,
     _file: Option<NameInFiles>,
 }
@@ -80,8 +84,12 @@ impl Endpoint {
         };
         let socket = udp(local, address.is_ipv6())?;
         want_destinations(&socket, address.is_ipv6())?;
+        if local.report_undelivered {
+            report_undelivered(&socket, address.is_ipv6())?;
+        }
         socket.bind(&address.into())?;
-        Ok(Endpoint::of(socket, Domain::for_address(address), false, None))
+        let endpoint = Endpoint::of(socket, Domain::for_address(address), false, None);
+        Ok(Endpoint { reports: local.report_undelivered, ..endpoint })
     }
 
     /// A Unix socket, with a name so that it can be answered.
@@ -109,7 +117,7 @@ impl Endpoint {
         file: Option<NameInFiles>,
     ) -> Endpoint {
         let io = IoHandle::new(socket.into(), true).of_datagrams();
-        Endpoint { io, is_connected, domain, _file: file }
+        Endpoint { io, is_connected, reports: false, domain, _file: file }
     }
 
     pub(super) fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {

@@ -65,7 +65,8 @@ use crate::io_handle;
 /// # Errors
 ///
 /// A timeout, and what ICMP tells of a peer that is not there (`connection refused`), leave the
-/// socket usable.
+/// socket usable. Without a peer the latter is told
+/// [when that is wanted](UdpCosocket::set_report_undelivered).
 #[derive(Default)]
 pub struct UdpCosocket {
     state: Mutex<State>,
@@ -168,6 +169,31 @@ impl UdpCosocket {
     /// listeners to one multicast group do.
     pub fn set_reuse_address(&self, reuse: bool) {
         self.lock().local.reuse_address = reuse;
+    }
+
+    /// Has receives say what ICMP tells of datagrams that were sent without a peer (`IP_RECVERR`),
+    /// which nobody is told otherwise: such a receive fails with the system's error (`connection
+    /// refused`, `no route to host`, `message too long`), and [`Error::destination`] is where that
+    /// datagram was sent to. Each report is told once, before the datagrams that have come, and the
+    /// socket stays usable. Sends fail for reasons of their own only.
+    ///
+    /// It is noted for UDP sockets without a peer that are [opened](UdpCosocket::open) from now on.
+    /// One with a peer gets such errors in any case.
+    ///
+    /// ```
+    /// use cosocket::UdpCosocket;
+    ///
+    /// let socket = UdpCosocket::new();
+    /// socket.set_report_undelivered(true);
+    /// let gone = cosocket::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
+    /// socket.send_to("anybody there?", gone)?;
+    /// let error = socket.receive_from(100).unwrap_err();
+    /// assert_eq!(error.to_string(), "connection refused");
+    /// assert_eq!(error.destination(), Some(gone));
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn set_report_undelivered(&self, report: bool) {
+        self.lock().local.report_undelivered = report;
     }
 
     /// Opens the socket, bound to what [`bind`](UdpCosocket::bind) said, and without a peer.

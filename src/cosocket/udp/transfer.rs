@@ -84,7 +84,8 @@ impl UdpCosocket {
     ///
     /// # Errors
     ///
-    /// As [`receive`](UdpCosocket::receive), except `Closed`.
+    /// As [`receive`](UdpCosocket::receive), except `Closed`; and `connection refused` and its kind
+    /// only as [`set_report_undelivered`](UdpCosocket::set_report_undelivered) says.
     pub fn receive_from(&self, max: usize) -> Result<Datagram, Error> {
         let (endpoint, _turn) = self.open_to_receive()?;
         receive_one(&endpoint, max)
@@ -104,7 +105,7 @@ impl UdpCosocket {
         let (endpoint, _turn) = self.open_to_receive()?;
         let (count, max) = (count.min(BATCH_MAX), max.min(LONGEST));
         let mut buffer = vec![0; count * max];
-        let arrived = endpoint.io.receive_datagrams(&mut buffer, max)?;
+        let arrived = endpoint.io.receive_datagrams(&mut buffer, max, endpoint.reports)?;
         let chunks = buffer.chunks_exact(max);
         let datagrams = arrived.into_iter().zip(chunks);
         datagrams.map(|(arrived, bytes)| datagram(&endpoint, arrived, bytes.to_vec())).collect()
@@ -188,11 +189,11 @@ fn transmit(
             &joined
         }
     };
-    let sent = match to {
+    let sent = past_reports(endpoint, || match to {
         // No readiness of ours tells of room in another's queue.
         Some(to) if endpoint.is_unix() => endpoint.io.send_to_local(bytes, to),
         _ => endpoint.io.send_datagram(bytes, to, from),
-    }?;
+    })?;
     if sent < bytes.len() { Err(ErrorKind::PartialWrite.into()) } else { Ok(()) }
 }
 
@@ -202,7 +203,7 @@ fn transmit_all(
 ) -> Result<usize, Error> {
     let mut sent = 0;
     while sent < datagrams.len() {
-        match endpoint.io.send_datagrams(&datagrams[sent..]) {
+        match past_reports(endpoint, || endpoint.io.send_datagrams(&datagrams[sent..])) {
             Ok(count) => sent += count,
             Err(error) if sent == 0 => return Err(error.into()),
             Err(_) => break,
@@ -211,9 +212,30 @@ fn transmit_all(
     Ok(sent)
 }
 
+/// A send that fails with the number of a report is tried again: that is about another datagram.
+fn past_reports<T>(endpoint: &Endpoint, send: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match send() {
+        Err(error) if endpoint.reports && error.raw_os_error().is_some() => send(),
+        result => result,
+    }
+}
+
 fn receive_one(endpoint: &Endpoint, max: usize) -> Result<Datagram, Error> {
+    if endpoint.reports {
+        return receive_one_or_report(endpoint, max);
+    }
     let mut buffer = vec![0; max.min(LONGEST)];
     let arrived = endpoint.io.receive_datagram(&mut buffer)?;
+    datagram(endpoint, arrived, buffer)
+}
+
+fn receive_one_or_report(endpoint: &Endpoint, max: usize) -> Result<Datagram, Error> {
+    // A batch of one, which has at least one byte.
+    let mut buffer = vec![0; max.clamp(1, LONGEST)];
+    let chunk = buffer.len();
+    let mut arrived = endpoint.io.receive_datagrams(&mut buffer, chunk, true)?.remove(0);
+    arrived.is_truncated |= arrived.len > max;
+    arrived.len = arrived.len.min(max);
     datagram(endpoint, arrived, buffer)
 }
 
