@@ -61,7 +61,9 @@ fn park_coroutine(deadline: Option<clock::Nanos>) {
     }
 }
 
-/// On a plain thread std parks, for no longer than a limit around it allows.
+/// On a plain thread std parks, for no longer than a limit around it allows. Under a flag that is
+/// till the next look at it, and then this returns for nothing: std does not tell whether a token
+/// ended the wait, and one that did would be lost by waiting on.
 fn park_thread(timeout: Option<Duration>) {
     let _shield = Shield::where_nothing_unwinds();
     let Some(limit) = limit::of_thread(false) else {
