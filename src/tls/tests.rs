@@ -23,6 +23,8 @@ struct Watching {
     sent: Mutex<Sent>,
     key_updates: AtomicUsize,
     most_between: AtomicUsize,
+    /// Of the buffers with which somebody waited.
+    largest_waiting: AtomicUsize,
 }
 
 /// Where in a record the stream is.
@@ -41,6 +43,7 @@ impl Watching {
             sent,
             key_updates: AtomicUsize::new(0),
             most_between: AtomicUsize::new(0),
+            largest_waiting: AtomicUsize::new(0),
         }
     }
 
@@ -72,6 +75,7 @@ impl Watching {
 
 impl Transport for Watching {
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.largest_waiting.fetch_max(buffer.len(), Ordering::Relaxed);
         Transport::read(&self.stream, buffer)
     }
 
@@ -151,6 +155,24 @@ fn keys_change_by_themselves_when_they_must() {
             // One call may encrypt two records, and the handshake has some.
             assert!(most as u64 <= LIMIT + 8, "{most}");
         }
+    });
+}
+
+/// Whatever came last: a read that filled its buffer to the last byte once made the next one wait, for
+/// good perhaps, with one of 33 KiB.
+#[test]
+fn a_reader_waits_with_a_small_buffer() {
+    crate::run(|| {
+        let [client, server] = ends(TlsVersion::V1_3);
+        // With header, type and tag just as much as the buffer holds.
+        (&mut &server).write_all(&[7; 4_138]).unwrap();
+        let mut got = [0; 4_138];
+        (&mut &client).read_exact(&mut got).unwrap();
+        let answer = spawn(move || (&mut &server).write_all(&[8; 100_000]).map(|()| server));
+        let mut got = vec![0; 100_000];
+        (&mut &client).read_exact(&mut got).unwrap();
+        assert_eq!(client.transport().largest_waiting.load(Ordering::Relaxed), 4_160);
+        drop(answer.join());
     });
 }
 

@@ -10,8 +10,8 @@
 //!
 //! The loop's stack is one for the whole thread, large, and in memory and cache from the last job. On
 //! its own stack each coroutine would touch pages for it that it never needs again: a TLS handshake
-//! takes tens of kilobytes, and the page faults, with the call that gives the pages back, cost as
-//! much as a twelfth of it.
+//! takes some fifty kilobytes, and the page faults, with the call that gives the pages back, cost a
+//! twentieth of it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;

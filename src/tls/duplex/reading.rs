@@ -10,8 +10,8 @@ use super::Duplex;
 use super::state::{Half, State, is_passing};
 use crate::io_handle::{begin_call, ended};
 
-/// The buffer in which a reader waits. Short messages fit.
-const WAITING: usize = 4 << 10;
+/// The buffer in which a reader waits. A message of 4 KiB fits, with what TLS adds to it.
+const WAITING: usize = (4 << 10) + 64;
 
 impl<S: Transport> Duplex<S> {
     /// Reads; `read` is how the transport is read, and may wait.
