@@ -268,13 +268,15 @@ fn a_cosocket_is_a_server_too() {
     });
 }
 
+type Receive = fn(&Cosocket) -> Result<Vec<u8>, cosocket::Error>;
+
 /// TLS-13: an end without a goodbye is `closed`, with the data, and says that it was cut.
 #[test]
 fn a_cut_connection_is_told_from_one_that_ended() {
     cosocket::run(|| {
         let authority = Authority::new("an authority");
         let options = authority.issue().server();
-        let receives: [fn(&Cosocket) -> Result<Vec<u8>, cosocket::Error>; 3] = [
+        let receives: [Receive; 3] = [
             |socket| socket.receive_all(),
             |socket| socket.receive_exact(100),
             |socket| socket.receive_line(),
