@@ -34,7 +34,8 @@ fn fetch(url: &str, options: &TlsOptions) -> io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut stream = TlsStream::connect(stream, host, options)?;
     eprintln!("{:?}, {}, ALPN {:?}", stream.version(), stream.cipher_suite(), stream.alpn());
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     // Some servers wait for our end before they close.
     stream.shutdown(std::net::Shutdown::Write)?;
     let mut answer = Vec::new();

@@ -51,6 +51,8 @@ fn serve(stream: TcpStream, acceptor: &TlsAcceptor) -> io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let stream = acceptor.accept(stream)?;
     let body = format!("Hello over {:?}, {}!\n", stream.version(), stream.cipher_suite());
+    // Written at once: each write is a record of its own.
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let mut lines = BufReader::new(&stream);
     let mut line = String::new();
     loop {
@@ -58,9 +60,7 @@ fn serve(stream: TcpStream, acceptor: &TlsAcceptor) -> io::Result<()> {
         line.clear();
         match lines.read_line(&mut line)? {
             0 => return stream.close(),
-            2 => {
-                write!(&stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())?
-            }
+            2 => (&stream).write_all(answer.as_bytes())?,
             _ => {}
         }
     }

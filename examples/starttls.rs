@@ -5,6 +5,7 @@
 //!     openssl s_client -starttls smtp -crlf -connect 127.0.0.1:2525
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::sync::Arc;
 
 use cosocket::net::{TcpListener, TcpStream};
 use cosocket::thread;
@@ -15,7 +16,7 @@ fn main() -> io::Result<()> {
     let made = made.map_err(io::Error::other)?;
     let identity = Identity::from_pem(made.cert.pem(), made.signing_key.serialize_pem())?;
     let trusted = TlsOptions::new().pinned(Certificate::from_pem(made.cert.pem())?);
-    let acceptor = TlsAcceptor::new(&TlsServerOptions::new(identity))?;
+    let acceptor = Arc::new(TlsAcceptor::new(&TlsServerOptions::new(identity))?);
 
     let address = std::env::args().nth(1);
     let listener = TcpListener::bind(address.as_deref().unwrap_or("127.0.0.1:2525"))?;
@@ -23,9 +24,12 @@ fn main() -> io::Result<()> {
     thread::spawn(move || client(TcpStream::connect(address)?, &trusted));
     println!("STARTTLS on {address}");
     for stream in listener.incoming() {
-        if let Err(error) = serve(stream?, &acceptor) {
-            eprintln!("{error}");
-        }
+        let (stream, acceptor) = (stream?, Arc::clone(&acceptor));
+        thread::spawn(move || {
+            if let Err(error) = serve(stream, &acceptor) {
+                eprintln!("{error}");
+            }
+        });
     }
     Ok(())
 }

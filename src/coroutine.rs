@@ -247,26 +247,6 @@ unsafe fn stack_high_water(coroutine: &Coroutine) -> usize {
     }
 }
 
-/// The running coroutine has been deep in its stack and will not be again for a while: gives back
-/// what lies below.
-#[cfg(feature = "tls")]
-#[inline(never)]
-pub(crate) fn release_stack() {
-    /// For the frames of this call; several times what they take in a debug build.
-    const SPARED: usize = 8 << 10;
-    let here = 0_u8;
-    let Some(worker) = current::worker() else { return };
-    // What measures stacks must find what was used, and the sanitizer's frames are larger.
-    if worker.runtime.measures_stacks || cfg!(cosocket_asan) {
-        return;
-    }
-    // SAFETY: owner only, and this is its stack.
-    if let Frames::Stack(stack) = unsafe { &*worker.current().frames.get() } {
-        // SAFETY: we run on it, and a few hundred bytes further down at most.
-        unsafe { stack.empty_below((&raw const here).addr(), SPARED) };
-    }
-}
-
 /// What handles know of a coroutine, for as long as they live. Public in name only, for a sealed
 /// trait.
 #[expect(missing_debug_implementations)]

@@ -13,6 +13,9 @@
 //! when there is none, or when a turn of the driver is due. User code runs on coroutine stacks
 //! only. A panic on the loop's stack is a bug of ours and aborts the process.
 
+// So far TLS alone goes deep.
+#[cfg_attr(not(feature = "tls"), allow(dead_code))]
+mod deep;
 mod switch;
 
 use std::cell::{Cell, UnsafeCell};
@@ -41,6 +44,9 @@ use crate::switch_hook;
 use crate::timer::Wheel;
 use crate::unwind::{Unwinds, abort_on_panic};
 use crate::wait::Reason;
+
+#[cfg(feature = "tls")]
+pub(crate) use self::deep::on_loop_stack;
 
 /// Switches between two turns of the driver. At some 2 to 10 µs of kernel work a switch in a
 /// server, this bounds the time between looks at the kernel, the timers and the inbox to a
@@ -95,6 +101,8 @@ pub(crate) struct Worker {
     /// Finished blocks that a late signal keeps linked in the inbox.
     lingering: Cell<usize>,
     cancelled_all: Cell<bool>,
+    /// The loop does a job for the current coroutine.
+    at_job: Cell<bool>,
 }
 
 impl Worker {
@@ -129,6 +137,7 @@ impl Worker {
             outside_waits: Cell::new(0),
             lingering: Cell::new(0),
             cancelled_all: Cell::new(false),
+            at_job: Cell::new(false),
             runtime,
         }
     }
@@ -249,7 +258,7 @@ impl Worker {
             return;
         }
         self.set_current(ptr::null());
-        self.to_loop(me);
+        self.to_loop(me, 0);
     }
 
     /// The next coroutine to run, within the budget of this turn.

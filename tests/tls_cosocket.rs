@@ -5,7 +5,7 @@ mod tls_support;
 #[allow(unsafe_code)]
 mod util;
 
-use std::io::{Read, Write};
+use std::io::{IoSliceMut, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,6 +151,77 @@ fn a_handshake_that_takes_too_long_ends() {
     });
 }
 
+/// TLS-2; CON-11: a handshake that fails, or takes too long, gives up its place in the pool, and
+/// exactly one of those that wait for it gets in.
+#[test]
+fn a_failed_handshake_gives_its_place_in_the_pool_to_the_next() {
+    cosocket::run(|| {
+        for is_slow in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let name = format!("places {address}");
+            let server = spawn(move || {
+                let mut silent = Vec::new();
+                for stream in listener.incoming().take(4) {
+                    let mut stream = stream.unwrap();
+                    if !is_slow {
+                        stream.write_all(b"220 plain text\r\n").unwrap();
+                    }
+                    silent.push(stream);
+                }
+                silent
+            });
+            let options = ConnectOptions {
+                pool: Some(name.clone()),
+                pool_size: Some(1),
+                backlog: Some(3),
+                ..ConnectOptions::default()
+            };
+            let first = Cosocket::new();
+            first.connect_with(address, &options).unwrap();
+            let waiters: Vec<_> = (0..3)
+                .map(|number| {
+                    let (options, pool) = (options.clone(), name.clone());
+                    let waiter = spawn(move || {
+                        let socket = Cosocket::new();
+                        socket.connect_with(address, &options).unwrap();
+                        assert_eq!(socket.reused_times().unwrap(), 0);
+                        // Those behind it wait on: it alone was let in.
+                        assert_eq!(metrics_of(&pool).queued, 2 - number);
+                        fail_handshake(&socket, is_slow);
+                    });
+                    util::wait_until(|| metrics_of(&name).queued == number + 1);
+                    waiter
+                })
+                .collect();
+            fail_handshake(&first, is_slow);
+            waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+            let metrics = metrics_of(&name);
+            assert_eq!((metrics.queued, metrics.idle, metrics.in_use), (0, 0, 0));
+            // Each had its own connection.
+            assert_eq!(server.join().unwrap().len(), 4);
+        }
+    });
+}
+
+fn metrics_of(pool: &str) -> cosocket::PoolMetrics {
+    cosocket::pools()
+        .into_iter()
+        .find_map(|(name, metrics)| (name == pool).then_some(metrics))
+        .unwrap_or_default()
+}
+
+/// With a server that answers in plain text, or not at all.
+fn fail_handshake(socket: &Cosocket, is_slow: bool) {
+    if is_slow {
+        socket.set_timeout(Duration::from_millis(20)).unwrap();
+    }
+    let error = socket.tls_handshake(&TlsOptions::new().roots([])).unwrap_err();
+    let kind = if is_slow { ErrorKind::Timeout } else { ErrorKind::Tls };
+    assert_eq!(error.kind(), kind, "{error}");
+    assert_eq!(socket.send(b"more").unwrap_err().kind(), ErrorKind::Closed);
+}
+
 /// DUP-4: others find it connecting; a close ends it.
 #[test]
 fn a_handshake_is_seen_and_ended_by_others() {
@@ -241,18 +312,49 @@ fn the_end_of_an_encrypted_client_that_is_watched_is_an_abort() {
     });
 }
 
-/// TLS-13: an end without a goodbye is `closed`, with the data, and its source says that it was cut.
+type Receive = fn(&Cosocket) -> Result<Vec<u8>, cosocket::Error>;
+
+/// TLS-13: an end without a goodbye is `closed`, with the data, and says that it was cut.
 #[test]
 fn a_cut_connection_is_told_from_one_that_ended() {
     cosocket::run(|| {
         let authority = Authority::new("an authority");
-        let (socket, server) = connected(&authority.issue().server());
+        let options = authority.issue().server();
+        let receives: [Receive; 3] = [
+            |socket| socket.receive_all(),
+            |socket| socket.receive_exact(100),
+            |socket| socket.receive_line(),
+        ];
+        for receive in receives {
+            let (socket, server) = connected(&options);
+            socket.tls_handshake(&authority.client()).unwrap();
+            let mut server = server.join().unwrap().unwrap();
+            server.write_all(b"partial").unwrap();
+            server.transport().shutdown(std::net::Shutdown::Both).unwrap();
+            let error = receive(&socket).unwrap_err();
+            assert_eq!((error.kind(), error.partial()), (ErrorKind::Closed, &b"partial"[..]));
+            assert!(error.is_truncated());
+            let text = error.to_string();
+            assert!(text.starts_with("closed: ") && text.contains("close_notify"), "{text}");
+        }
+        // Told to whoever asks on, after a call that had something to give.
+        let (socket, server) = connected(&options);
         socket.tls_handshake(&authority.client()).unwrap();
         let mut server = server.join().unwrap().unwrap();
         server.write_all(b"partial").unwrap();
         server.transport().shutdown(std::net::Shutdown::Both).unwrap();
+        assert_eq!(socket.receive_vectored(&mut [IoSliceMut::new(&mut [0; 100])]).unwrap(), 7);
+        assert!(socket.receive_all().unwrap_err().is_truncated());
+
+        let (socket, server) = connected(&options);
+        socket.tls_handshake(&authority.client()).unwrap();
+        let mut server = server.join().unwrap().unwrap();
+        server.write_all(b"partial").unwrap();
+        server.close().unwrap();
         let error = socket.receive_exact(100).unwrap_err();
         assert_eq!((error.kind(), error.partial()), (ErrorKind::Closed, &b"partial"[..]));
+        assert!(!error.is_truncated());
+        assert_eq!(error.to_string(), "closed");
     });
 }
 

@@ -728,19 +728,20 @@ fn many_connections_converse() {
     });
 }
 
-/// The documentation says how much; and the default stack holds it, in debug builds too.
+/// The documentation says how much: what goes deep is done on the worker's stack.
 #[test]
 fn a_handshake_needs_little_of_a_stack() {
-    let default = if cfg!(debug_assertions) { 1 << 20 } else { 256 << 10 };
     let runtime = Builder::new().measure_stacks(true).build().unwrap();
     let used = runtime.run(|| {
         let authority = tls_support::Authority::new("an authority");
         let issued = authority.issue();
         let server = issued.server().require_clients_of([authority.certificate()]);
+        let acceptor = cosocket::tls::TlsAcceptor::new(&server).unwrap();
         let client = authority.client().identity(authority.issue().identity());
+        client.check().unwrap();
         let (ours, theirs) = tcp();
         let server = spawn(move || {
-            let stream = cosocket::tls::TlsAcceptor::new(&server).unwrap().accept(theirs).unwrap();
+            let stream = acceptor.accept(theirs).unwrap();
             assert_eq!((&mut &stream).read(&mut [0; 100]).unwrap(), 5);
         });
         let client = spawn(move || {
@@ -755,7 +756,9 @@ fn a_handshake_needs_little_of_a_stack() {
         })
     });
     println!("stack of a handshake: server {} KiB, client {} KiB", used[0] >> 10, used[1] >> 10);
-    assert!(used.iter().all(|&used| used < default / 2), "{used:?}");
+    // Debug builds have the larger frames, sanitizers larger ones still.
+    let most = if util::is_quick() { 128 << 10 } else { 32 << 10 };
+    assert!(used.iter().all(|&used| used < most), "{used:?}");
 }
 
 fn _assert_traits(ends: Ends) -> impl Send + Sync {

@@ -62,6 +62,44 @@ fn nobody_is_trusted_who_should_not_be() {
     });
 }
 
+/// TLS-3: what the platform trusts is taken, its name checked and its stranger refused. The platform's
+/// roots are those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, as in OpenSSL, in a process of its own.
+#[test]
+fn who_the_platform_trusts_is_taken() {
+    const TEST: &str = "who_the_platform_trusts_is_taken";
+    if util::child::is_one(TEST) {
+        util::child::passes(TEST, connect_by_platform_roots);
+        return;
+    }
+    let authority = Authority::new("an authority of this platform");
+    let directory = std::env::temp_dir().join(format!("cosocket-roots-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let roots = directory.join("roots.pem");
+    std::fs::write(&roots, authority.pem()).unwrap();
+    let server = directory.join("server");
+    std::fs::write(&server, authority.issue().pem()).unwrap();
+    let server = server.to_str().unwrap();
+    for (variable, value) in [("SSL_CERT_FILE", &roots), ("SSL_CERT_DIR", &directory)] {
+        let environment = [(variable, value.to_str().unwrap()), ("COSOCKET_TEST_SERVER", server)];
+        util::child::check(&util::child::start(TEST, &environment));
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+fn connect_by_platform_roots() {
+    cosocket::run(|| {
+        let pem = std::fs::read(std::env::var("COSOCKET_TEST_SERVER").unwrap()).unwrap();
+        let server = TlsServerOptions::new(Identity::from_pem(&pem, &pem).unwrap());
+        let options = TlsOptions::new();
+        let (client, _server) = connect(&options, &server);
+        assert_eq!(client.peer_certificates().len(), 1);
+        let (error, _) = refused(&options.clone().server_name("other.example"), &server);
+        assert_eq!(error.kind(), ErrorKind::NameMismatch);
+        let stranger = Authority::new("a stranger").issue().server();
+        assert_eq!(refused(&options, &stranger).0.kind(), ErrorKind::UnknownIssuer);
+    });
+}
+
 #[test]
 fn dates_are_checked() {
     cosocket::run(|| {

@@ -252,6 +252,26 @@ impl Error {
         self.0.destination
     }
 
+    /// Whether a TLS connection ended without the peer's goodbye (`close_notify`): then somebody may
+    /// have cut it, and data that lasts until the end is perhaps not whole. The kind is `Closed`, and
+    /// what had come is in [`partial`](Error::partial). OpenResty does not tell the two apart.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if let Some(fault) = self.0.source.as_ref().and_then(crate::tls::Error::of) {
+            return fault.kind() == crate::tls::ErrorKind::Truncated;
+        }
+        false
+    }
+
+    /// The error of which [`is_truncated`](Error::is_truncated) holds.
+    pub(super) fn truncated() -> Error {
+        #[cfg(feature = "tls")]
+        return crate::tls::Error::truncated().to_io().into();
+        #[cfg(not(feature = "tls"))]
+        ErrorKind::Closed.into()
+    }
+
     /// The number of the system's error, if it is one.
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
@@ -277,7 +297,7 @@ impl From<io::Error> for Error {
             let (kind, text) = of_tls(fault);
             let text = text.map_or_else(|| fault.to_string(), |words| format!("{words}: {fault}"));
             return match kind {
-                ErrorKind::Timeout | ErrorKind::Closed => Error::new(kind),
+                ErrorKind::Timeout => Error::new(kind),
                 _ => Error::with_text(kind, text),
             }
             .with_source(error);
@@ -312,7 +332,7 @@ fn of_tls(fault: &crate::tls::Error) -> (ErrorKind, Option<Cow<'static, str>>) {
     use crate::tls::ErrorKind as Fault;
     match (fault.kind(), fault.openssl_code()) {
         (Fault::Timeout, _) => (ErrorKind::Timeout, None),
-        (Fault::Truncated, _) => (ErrorKind::Closed, None),
+        (Fault::Truncated, _) => (ErrorKind::Closed, Some("closed".into())),
         (Fault::Options, _) => (ErrorKind::InvalidInput, None),
         (Fault::NameMismatch, _) => (ErrorKind::Tls, Some("certificate host mismatch".into())),
         (_, Some(code)) => (ErrorKind::Tls, Some(code.to_string().into())),

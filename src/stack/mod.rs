@@ -119,22 +119,6 @@ impl Stack {
         let _ = unsafe { advice::advise(&[range], advice::Advice::Empty) };
     }
 
-    /// Gives the memory back that lies `spared` bytes and more below `address`, where the caller is.
-    ///
-    /// # Safety
-    ///
-    /// The caller runs on the stack, with less than `spared` bytes of frames below `address` until
-    /// this returns.
-    #[cfg(feature = "tls")]
-    pub(crate) unsafe fn empty_below(&self, address: usize, spared: usize) {
-        let bottom = self.bottom();
-        let end = address.saturating_sub(spared) / page_bytes() * page_bytes();
-        let Some(iov_len @ 1..) = end.checked_sub(bottom.addr()) else { return };
-        let range = libc::iovec { iov_base: bottom.cast(), iov_len };
-        // SAFETY: the caller's promise: nothing that is needed lies there.
-        let _ = unsafe { advice::advise(&[range], advice::Advice::Empty) };
-    }
-
     /// How many bytes below `top` were ever used, since the stack was last emptied.
     ///
     /// It looks for the lowest word that is not zero, and brings no page in to do so. So it errs

@@ -77,6 +77,8 @@ pub enum ErrorKind {
     Corrupt,
     /// The peer does what the protocol does not allow.
     Misbehaved,
+    /// The connection has sent as much as its keys are good for, and TLS 1.2 knows no new ones.
+    Exhausted,
     /// The options are at fault: a key that does not belong to its certificate, say.
     Options,
     /// Something else.
@@ -112,7 +114,7 @@ impl Error {
         }
     }
 
-    pub(super) fn to_io(&self) -> io::Error {
+    pub(crate) fn to_io(&self) -> io::Error {
         let kind = match self.kind {
             ErrorKind::Timeout => io::ErrorKind::TimedOut,
             ErrorKind::Closed | ErrorKind::Truncated => io::ErrorKind::UnexpectedEof,
@@ -127,7 +129,7 @@ impl Error {
         Error { kind: self.kind, text: format!("{what}: {}", self.text) }
     }
 
-    pub(super) fn truncated() -> Error {
+    pub(crate) fn truncated() -> Error {
         Error::new(
             ErrorKind::Truncated,
             "the peer closed the connection without TLS's close_notify: data may be missing",

@@ -31,6 +31,8 @@ mod identity;
 mod key_log;
 mod options;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 pub use self::acceptor::{TlsAcceptor, TlsServerOptions};

@@ -74,6 +74,9 @@ pub(super) struct Common {
     pub(super) max_version: Option<TlsVersion>,
     pub(super) key_log: Option<KeyLog>,
     pub(super) crypto: Crypto,
+    /// How many records a key is good for, in place of what the cipher says.
+    #[cfg(test)]
+    pub(super) record_limit: Option<u64>,
 }
 
 /// A version of the protocol.
@@ -119,7 +122,7 @@ impl TlsOptions {
         TlsOptions::default()
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Settings)) -> TlsOptions {
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Settings)) -> TlsOptions {
         change(Arc::make_mut(&mut self.settings));
         self.setup = Arc::default();
         static LAST: AtomicU64 = AtomicU64::new(0);

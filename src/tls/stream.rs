@@ -13,7 +13,6 @@ use super::error::{Error, ErrorKind};
 use super::identity::Certificate;
 use super::options::{TlsOptions, TlsVersion};
 use super::transport::Transport;
-use crate::coroutine::release_stack;
 use crate::time;
 
 /// A TLS connection over a [`Transport`]: a [`TcpStream`](crate::net::TcpStream) or a
@@ -141,8 +140,6 @@ impl<S: Transport> TlsStream<S> {
         shake_hands: impl FnOnce(&Duplex<S>) -> io::Result<()>,
     ) -> io::Result<TlsStream<S>> {
         let Err(error) = shake_hands(&duplex) else {
-            // Signatures and chains of certificates go deep; what follows does not.
-            release_stack();
             return Ok(TlsStream { duplex });
         };
         Err(match Error::of(&error) {

@@ -3,6 +3,7 @@
 use std::ptr;
 use std::sync::atomic::Ordering;
 
+use super::deep::Job;
 use super::{TRIM_PERIOD, Worker};
 use crate::arch;
 use crate::coroutine::{self, Coroutine, Frames, NOWHERE, Stage};
@@ -41,20 +42,34 @@ impl Worker {
         *frames = Frames::Stack(stack);
     }
 
-    /// Runs `next` from the loop, until somebody comes back to the loop.
+    /// Runs `next` from the loop, until somebody comes back to the loop to stay.
     pub(super) fn resume(&self, next: &'static Coroutine) {
         self.counters.switches.add(1);
         next.stage.set(Stage::Running);
         self.set_current(next);
-        #[cfg(cosocket_asan)]
-        self.loop_fiber.leave_for(next);
-        // SAFETY: `next` was taken from a queue, so it is suspended or fresh, and ours.
-        unsafe { arch::resume(self.loop_context.get(), next.context.get(), 0) };
-        #[cfg(cosocket_asan)]
-        self.loop_fiber.arrive();
+        let mut word = self.leave_loop_for(next);
+        while word != 0 {
+            // Not always `next`: they switch to each other without the loop.
+            let me = self.current();
+            // SAFETY: `me` has just suspended with this word, and goes on only below.
+            unsafe { Job::run(word) };
+            word = self.leave_loop_for(me);
+        }
         if let Some(finished) = self.finished.take() {
             self.clear_away(finished);
         }
+    }
+
+    /// Runs `next`, which is the current coroutine; the word that somebody comes back with.
+    fn leave_loop_for(&self, next: &'static Coroutine) -> usize {
+        #[cfg(cosocket_asan)]
+        self.loop_fiber.leave_for(next);
+        // SAFETY: `next` was taken from a queue, or waits for its job: so it is suspended or fresh,
+        // and ours.
+        let word = unsafe { arch::resume(self.loop_context.get(), next.context.get(), 0) };
+        #[cfg(cosocket_asan)]
+        self.loop_fiber.arrive();
+        word
     }
 
     pub(super) fn switch(&self, me: &'static Coroutine, next: &'static Coroutine) {
@@ -66,11 +81,12 @@ impl Worker {
         crate::sanitizer::arrive(&me.fake_stack);
     }
 
-    pub(super) fn to_loop(&self, me: &'static Coroutine) {
+    /// Suspends `me` to the loop, which has a [`Job`] to do if `word` is not 0.
+    pub(super) fn to_loop(&self, me: &'static Coroutine, word: usize) {
         #[cfg(cosocket_asan)]
         self.loop_fiber.leave_from(me);
         // SAFETY: `me` runs on this stack, and the loop is suspended in `resume`.
-        unsafe { arch::suspend(me.context.get(), self.loop_context.get(), 0) };
+        unsafe { arch::suspend(me.context.get(), self.loop_context.get(), word) };
         #[cfg(cosocket_asan)]
         crate::sanitizer::arrive(&me.fake_stack);
     }

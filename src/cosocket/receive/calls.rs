@@ -126,7 +126,8 @@ impl Cosocket {
     ///
     /// # Errors
     ///
-    /// As all receive calls, but the end is none.
+    /// As all receive calls, but the end is none, unless TLS says that the stream was
+    /// [cut](Error::is_truncated).
     pub fn receive_all(&self) -> Result<Vec<u8>, Error> {
         self.receive_all_limited(usize::MAX)
     }

@@ -84,6 +84,8 @@ enum End {
     NotSeen,
     /// No more can be read. What waits can still be taken.
     Seen,
+    /// As `Seen`, and TLS says that the stream was cut.
+    Cut,
     /// A call has failed for it, and took what waited: every later one fails.
     Told,
 }
@@ -159,7 +161,7 @@ impl Receiver {
     fn begin(&self) -> Result<(), Error> {
         match self.end {
             End::Told => Err(ErrorKind::Closed.into()),
-            End::NotSeen | End::Seen => Ok(()),
+            End::NotSeen | End::Seen | End::Cut => Ok(()),
         }
     }
 
@@ -183,8 +185,10 @@ impl Receiver {
         &mut self,
         read: impl FnOnce(&mut Receiver) -> io::Result<usize>,
     ) -> Result<usize, Error> {
-        if self.at_end() {
-            return Err(self.end_kind.into());
+        match self.end {
+            End::NotSeen => {}
+            End::Cut => return Err(Error::truncated()),
+            End::Seen | End::Told => return Err(self.end_kind.into()),
         }
         match read(self) {
             Ok(0) => {
@@ -195,7 +199,7 @@ impl Receiver {
             Err(error) => {
                 let error = Error::from(error);
                 if error.kind().ends_the_half() {
-                    self.end = End::Seen;
+                    self.end = if error.is_truncated() { End::Cut } else { End::Seen };
                 }
                 Err(error)
             }

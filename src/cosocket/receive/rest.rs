@@ -31,7 +31,9 @@ impl Receiver {
             }
             match self.more(source, 1) {
                 Ok(()) => {}
-                Err(error) if self.is_end(&error) => {
+                // One that was cut is perhaps not whole: the length of the data is all there is to
+                // tell it by.
+                Err(error) if self.is_end(&error) && !error.is_truncated() => {
                     return Ok(self.take(self.buffer.len(), 0));
                 }
                 Err(error) => return Err(self.fail(error, 0)),

@@ -12,7 +12,9 @@ use rustls::{
 
 use super::super::error::{Error, ErrorKind};
 use super::super::options::{Settings, Trust};
-use super::{Connection, Engine, SEEN, chain, options_fault, private_key, roots};
+use super::material::{chain, options_fault, private_key, roots};
+use super::{Connection, Engine, SEEN};
+use crate::worker::on_loop_stack;
 
 /// What to make connections with. Clones share the sessions kept for resumption.
 #[derive(Clone)]
@@ -22,7 +24,7 @@ impl ClientSetup {
     pub(in super::super) fn new(settings: &Settings) -> Result<ClientSetup, Error> {
         let common = &settings.common;
         let provider = common.provider();
-        let verifier = Arc::new(Watched(verifier(settings, &provider)?));
+        let verifier = Arc::new(Verifier::new(settings, Arc::clone(&provider))?);
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&common.versions()?)
             .map_err(|error| options_fault("these versions cannot be spoken", &error))?
@@ -52,57 +54,75 @@ impl ClientSetup {
             let text = format!("{name:?} is neither a DNS name nor an IP address");
             Error::new(ErrorKind::Options, text)
         })?;
-        let connection = UnbufferedClientConnection::new(Arc::clone(&self.0), server.to_owned());
+        // With the keys for the exchange.
+        let connection = on_loop_stack(|| {
+            UnbufferedClientConnection::new(Arc::clone(&self.0), server.to_owned()).map(Box::new)
+        });
         let connection = connection.map_err(|error| options_fault("no connection", &error))?;
-        Ok(Engine::new(Connection::Client(Box::new(connection))))
+        Ok(Engine::new(Connection::Client(connection)))
     }
 }
 
-type Verifier = Arc<dyn ServerCertVerifier>;
+/// Looks at a server's certificate as the options say, and writes down what it gets to see. That the
+/// server has the certificate's key is checked in any case.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    trusted: Trusted,
+}
 
-fn verifier(settings: &Settings, provider: &Arc<CryptoProvider>) -> Result<Verifier, Error> {
-    Ok(match &settings.trust {
-        Trust::Platform(more) => {
-            let (more, provider) = (chain(more), Arc::clone(provider));
-            let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(more, provider);
-            let none = "the platform's roots cannot be had (Debian has them in ca-certificates)";
-            Arc::new(verifier.map_err(|error| options_fault(none, &error))?)
-        }
-        #[cfg(feature = "tls-webpki-roots")]
-        Trust::Webpki(more) => {
-            let mut store = roots(more)?;
-            store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-            webpki(store, settings, provider)?
-        }
-        // Nobody is trusted: webpki wants to be told of somebody.
-        Trust::Roots(list) if list.is_empty() => {
-            Arc::new(Listed { provider: Arc::clone(provider), pinned: Some(Vec::new()) })
-        }
-        Trust::Roots(list) => webpki(roots(list)?, settings, provider)?,
-        Trust::Pinned(list) => {
-            Arc::new(Listed { provider: Arc::clone(provider), pinned: Some(chain(list)) })
-        }
-        Trust::Anybody => Arc::new(Listed { provider: Arc::clone(provider), pinned: None }),
-    })
+#[derive(Debug)]
+enum Trusted {
+    /// Whom a chain of certificates leads to.
+    Roots(Arc<dyn ServerCertVerifier>),
+    Listed(Vec<CertificateDer<'static>>),
+    Anybody,
+}
+
+impl Verifier {
+    fn new(settings: &Settings, provider: Arc<CryptoProvider>) -> Result<Verifier, Error> {
+        let trusted = match &settings.trust {
+            Trust::Platform(more) => platform(chain(more), Arc::clone(&provider))?,
+            #[cfg(feature = "tls-webpki-roots")]
+            Trust::Webpki(more) => {
+                let mut store = roots(more)?;
+                store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+                webpki(store, settings, &provider)?
+            }
+            // Nobody is trusted: webpki wants to be told of somebody.
+            Trust::Roots(list) if list.is_empty() => Trusted::Listed(Vec::new()),
+            Trust::Roots(list) => webpki(roots(list)?, settings, &provider)?,
+            Trust::Pinned(list) => Trusted::Listed(chain(list)),
+            Trust::Anybody => Trusted::Anybody,
+        };
+        Ok(Verifier { provider, trusted })
+    }
+}
+
+fn platform(
+    more: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Trusted, Error> {
+    let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(more, provider);
+    let none = "the platform's roots cannot be had (Debian has them in ca-certificates)";
+    Ok(Trusted::Roots(Arc::new(verifier.map_err(|error| options_fault(none, &error))?)))
 }
 
 fn webpki(
     roots: RootCertStore,
     settings: &Settings,
     provider: &Arc<CryptoProvider>,
-) -> Result<Verifier, Error> {
+) -> Result<Trusted, Error> {
     let lists = settings.revocation_lists.iter().map(|list| list.clone().into());
     let builder =
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     let verifier = builder.with_crls(lists).allow_unknown_revocation_status().build();
-    Ok(verifier.map_err(|error| options_fault("roots or revocation lists", &error))?)
+    Ok(Trusted::Roots(
+        verifier.map_err(|error| options_fault("roots or revocation lists", &error))?,
+    ))
 }
 
-/// A verifier, with what it gets to see written down.
-#[derive(Debug)]
-struct Watched(Verifier);
-
-impl ServerCertVerifier for Watched {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -111,63 +131,22 @@ impl ServerCertVerifier for Watched {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let result = self.0.verify_server_cert(certificate, intermediates, name, ocsp, now);
+        let result = match &self.trusted {
+            Trusted::Roots(verifier) => {
+                verifier.verify_server_cert(certificate, intermediates, name, ocsp, now)
+            }
+            Trusted::Anybody => Ok(ServerCertVerified::assertion()),
+            Trusted::Listed(list) if list.contains(certificate) => {
+                Ok(ServerCertVerified::assertion())
+            }
+            Trusted::Listed(list) if list.is_empty() => Err(CertificateError::UnknownIssuer.into()),
+            Trusted::Listed(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
+        };
         SEEN.with_borrow_mut(|seen| {
             seen.ocsp = (!ocsp.is_empty()).then(|| ocsp.into());
             seen.self_signed = result.is_err() && is_self_signed(certificate);
         });
         result
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
-}
-
-fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
-    webpki::EndEntityCert::try_from(certificate).is_ok_and(|one| one.issuer() == one.subject())
-}
-
-/// Takes the certificates of a list, or any. That the server has the key is checked in any case.
-#[derive(Debug)]
-struct Listed {
-    provider: Arc<CryptoProvider>,
-    pinned: Option<Vec<CertificateDer<'static>>>,
-}
-
-impl ServerCertVerifier for Listed {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        match &self.pinned {
-            None => Ok(ServerCertVerified::assertion()),
-            Some(list) if list.contains(certificate) => Ok(ServerCertVerified::assertion()),
-            Some(list) if list.is_empty() => Err(CertificateError::UnknownIssuer.into()),
-            Some(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
-        }
     }
 
     fn verify_tls12_signature(
@@ -193,4 +172,8 @@ impl ServerCertVerifier for Listed {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
+    webpki::EndEntityCert::try_from(certificate).is_ok_and(|one| one.issuer() == one.subject())
 }

@@ -43,6 +43,11 @@ pub(super) fn explain(
         | rustls::Error::InappropriateHandshakeMessage { .. } => {
             (ErrorKind::Misbehaved, format!("the peer breaks the protocol ({error})"))
         }
+        rustls::Error::EncryptError => {
+            let text = "the keys have encrypted as much as is safe; TLS 1.3 would change them, and \
+                        TLS 1.2 needs a new connection";
+            (ErrorKind::Exhausted, text.to_owned())
+        }
         rustls::Error::General(text) if text.contains("resolved") => {
             (ErrorKind::NoCertificate, "there is no certificate for the name asked for".to_owned())
         }

@@ -17,7 +17,9 @@ use super::super::acceptor::{Clients, TlsServerOptions};
 use super::super::error::Error;
 use super::super::identity::{Certificate, Identity};
 use super::super::options::Crypto;
-use super::{Connection, Engine, SEEN, chain, options_fault, private_key, roots};
+use super::material::{chain, options_fault, private_key, roots};
+use super::{Connection, Engine, SEEN};
+use crate::worker::on_loop_stack;
 
 /// What to accept connections with.
 #[derive(Clone)]
@@ -55,9 +57,10 @@ impl ServerSetup {
     }
 
     pub(in super::super) fn engine(&self) -> Result<Engine, Error> {
-        let connection = UnbufferedServerConnection::new(Arc::clone(&self.0));
+        let connection =
+            on_loop_stack(|| UnbufferedServerConnection::new(Arc::clone(&self.0)).map(Box::new));
         let connection = connection.map_err(|error| options_fault("no connection", &error))?;
-        Ok(Engine::new(Connection::Server(Box::new(connection))))
+        Ok(Engine::new(Connection::Server(connection)))
     }
 }
 
