@@ -1,7 +1,8 @@
 //! The one thread-local variable of the runtime: the worker that runs on this thread.
 //!
 //! It is set while a worker's loop runs. User code runs only on coroutine stacks there, so on any
-//! stack but the loop's, "there is a worker" means "this is a coroutine".
+//! stack but the loop's, "there is a worker" means "this is a coroutine". What the loop does for a
+//! coroutine on its own stack finds none (`without_worker`).
 
 use std::cell::Cell;
 use std::ptr;
@@ -36,6 +37,21 @@ pub(crate) fn enter(worker: &Worker) -> Entered {
     assert!(WORKER.get().is_null(), "a thread runs one worker");
     WORKER.set(worker);
     Entered
+}
+
+/// Calls `f` as on a plain thread: whatever it calls, a panic hook too, finds no worker to suspend
+/// with, and blocks.
+pub(crate) fn without_worker<T>(f: impl FnOnce() -> T) -> T {
+    struct Back(*const Worker);
+
+    impl Drop for Back {
+        fn drop(&mut self) {
+            WORKER.set(self.0);
+        }
+    }
+
+    let _back = Back(WORKER.replace(ptr::null()));
+    f()
 }
 
 pub(crate) struct Entered;

@@ -88,7 +88,7 @@ fn unwinds_by_panic() -> bool {
 impl Coroutine {
     /// A panic begins. A payload of ours that was on its way before has been caught, or will go
     /// on when this panic has been: taken to be the former.
-    fn note_panic(&self) {
+    pub(crate) fn note_panic(&self) {
         self.panicked.set(true);
         if self.unwinding.get().is_some() {
             self.unwinding.set(Some(Cause::Panic));

@@ -101,8 +101,6 @@ pub(crate) struct Worker {
     /// Finished blocks that a late signal keeps linked in the inbox.
     lingering: Cell<usize>,
     cancelled_all: Cell<bool>,
-    /// The loop does a job for the current coroutine.
-    at_job: Cell<bool>,
 }
 
 impl Worker {
@@ -137,7 +135,6 @@ impl Worker {
             outside_waits: Cell::new(0),
             lingering: Cell::new(0),
             cancelled_all: Cell::new(false),
-            at_job: Cell::new(false),
             runtime,
         }
     }

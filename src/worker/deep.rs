@@ -35,7 +35,7 @@ impl Job {
         // SAFETY: the caller's promise: the job lies in the frame of `run_on_loop`, which waits.
         let job = unsafe { &*ptr::with_exposed_provenance::<Job>(word) };
         // SAFETY: `data` is what `run` was made for.
-        unsafe { (job.run)(job.data) };
+        current::without_worker(|| unsafe { (job.run)(job.data) });
     }
 }
 
@@ -44,14 +44,12 @@ struct Call<F, T> {
     result: Option<thread::Result<T>>,
 }
 
-/// Calls `f`, which must not wait, nor run anything of the user's. A panic comes through.
+/// Calls `f`, which had better not wait: it would block. A panic comes through.
 pub(crate) fn on_loop_stack<T, F: FnOnce() -> T>(f: F) -> T {
     match current::worker() {
-        // Already there: a job within a job.
-        Some(worker) if worker.running().is_some() && !worker.at_job.get() => {
-            run_on_loop(worker, f)
-        }
-        _ => f(),
+        Some(worker) => run_on_loop(worker, f),
+        // On a plain thread, or there already: a job within a job.
+        None => f(),
     }
 }
 
@@ -65,12 +63,15 @@ fn run_on_loop<T, F: FnOnce() -> T>(worker: &Worker, f: F) -> T {
     }
     let mut call = Call { f: Some(f), result: None };
     let job = Job { run: run::<T, F>, data: (&raw mut call).cast() };
-    worker.at_job.set(true);
-    worker.to_loop(worker.current(), (&raw const job).expose_provenance());
-    worker.at_job.set(false);
+    let me = worker.current();
+    worker.to_loop(me, (&raw const job).expose_provenance());
     match call.result {
         Some(Ok(result)) => result,
-        Some(Err(payload)) => resume_unwind(payload),
+        Some(Err(payload)) => {
+            // The hook, which saw no coroutine, could not.
+            me.note_panic();
+            resume_unwind(payload)
+        }
         None => unreachable!("the loop has run the job"),
     }
 }
@@ -95,6 +96,21 @@ mod tests {
             assert!(address_of_a_local().abs_diff(mine) < 64 << 10);
         });
         assert_eq!(on_loop_stack(|| 5), 5, "on a plain thread, too");
+    }
+
+    #[test]
+    fn a_wait_there_blocks() {
+        let runtime = crate::Builder::new().workers(1).build().unwrap();
+        runtime.run(|| {
+            let neighbour = crate::spawn(|| ());
+            let has_run = on_loop_stack(|| {
+                crate::thread::yield_now();
+                crate::thread::sleep(std::time::Duration::from_millis(1));
+                neighbour.is_finished()
+            });
+            assert!(!has_run && current::worker().is_some());
+            neighbour.join().unwrap();
+        });
     }
 
     /// Coroutines that switch to each other directly: each gets its own result, and goes on.
