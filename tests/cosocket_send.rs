@@ -94,12 +94,11 @@ fn scalars_are_sent_as_they_print() {
         assert_eq!(socket.send(Text(false)).unwrap(), 5);
         let absent: Option<&str> = None;
         assert_eq!(socket.send(absent).unwrap(), 0);
-        assert_eq!(socket.send(absent.unwrap_or("nil")).unwrap(), 3);
         assert_eq!(socket.send(Number(0.5)).unwrap(), 3);
         socket.close().unwrap();
         let mut received = String::new();
         peer.read_to_string(&mut received).unwrap();
-        assert_eq!(received, "truefalsenil0.5");
+        assert_eq!(received, "truefalse0.5");
     });
 }
 
@@ -518,7 +517,10 @@ fn sends_end_with_the_scope_that_they_belong_to() {
     assert_sends_end_with_their_owner(|sockets, send| {
         let left = thread::try_scope(|scope| {
             for number in 1..sockets.len() {
-                scope.spawn(move || Ok(send(number)));
+                scope.spawn(move || {
+                    send(number);
+                    Ok(())
+                });
             }
             scope.spawn(|| {
                 socket_util::until(|| sockets.iter().all(|socket| is_sending(socket)));
