@@ -46,6 +46,10 @@ macro_rules! coroutine_local {
 /// The value is made at its first use and dropped when the coroutine ends, on the coroutine's
 /// stack, before its handle reports it finished. Keys used last are dropped first. (Those of a plain
 /// thread are dropped with its other thread-locals, in no order that could be relied on.)
+///
+/// A destructor may wait, but where the coroutine was cancelled the cancel stands: the wait unwinds out
+/// of the destructor, as it would out of any that runs at a normal exit. Wrap it in a
+/// [`shield`](crate::shield) if it has to come to its end.
 pub struct LocalKey<T: 'static> {
     make: fn() -> T,
     // Two keys of a zero-sized type must not share an address.

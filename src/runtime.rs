@@ -12,6 +12,7 @@ use crate::deadlock::Silence;
 use crate::driver::{Choice, Driver};
 use crate::mailbox::CANCELLED;
 use crate::metrics::Metrics;
+use crate::remedy;
 use crate::shared::{Options, Place, Seat, Shared};
 use crate::stack::StackPool;
 use crate::unwind::{abort_on_panic, watch_panics};
@@ -166,9 +167,16 @@ impl Builder {
     ///
     /// `InvalidInput` for zero or more than 256 workers, for stacks of more than 1 GiB, and for
     /// settings in the environment that cannot be read; the system's error when a thread, a driver
-    /// or a signal handler cannot be had. A refused io_uring is an error only where it was asked
-    /// for by name; it says why, and what to do.
+    /// or a signal handler cannot be had, with what to do about it where a limit was reached. A
+    /// refused io_uring is an error only where it was asked for by name; it says why, and what to do.
     pub fn build(self) -> io::Result<Runtime> {
+        self.start().map_err(|error| match remedy::remedy(&error) {
+            Some(remedy) => io::Error::new(error.kind(), format!("{error}; {remedy}")),
+            None => error,
+        })
+    }
+
+    fn start(self) -> io::Result<Runtime> {
         let workers = match self.workers {
             Some(workers) => workers,
             None => workers_from_environment()?,

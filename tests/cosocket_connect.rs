@@ -284,6 +284,22 @@ fn short_times_are_rounded_up() {
     socket.set_option(SocketOption::UserTimeout(Some(Duration::from_nanos(1)))).unwrap();
     let set = SocketOption::UserTimeout(Some(Duration::from_millis(1)));
     assert_eq!(socket.option(OptionName::UserTimeout).unwrap(), set);
+    let (one, nearly) = (Duration::from_secs(1), Duration::from_millis(999));
+    for (short, set, name) in [
+        (
+            SocketOption::KeepaliveIdle(nearly),
+            SocketOption::KeepaliveIdle(one),
+            OptionName::KeepaliveIdle,
+        ),
+        (
+            SocketOption::KeepaliveInterval(nearly),
+            SocketOption::KeepaliveInterval(one),
+            OptionName::KeepaliveInterval,
+        ),
+    ] {
+        socket.set_option(short).unwrap();
+        assert_eq!(socket.option(name).unwrap(), set);
+    }
 }
 
 // OBJ-10: probes that are off stay off while their times are set

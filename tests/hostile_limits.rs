@@ -196,6 +196,7 @@ fn a_runtime_without_descriptors() {
                 Err(error) => {
                     let text = error.to_string();
                     assert!(!text.contains('\n'), "{text}");
+                    assert!(text.contains("RLIMIT_NOFILE"), "{text}");
                     failures += 1;
                 }
             }

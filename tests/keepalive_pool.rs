@@ -356,12 +356,12 @@ fn what_comes_right_after_a_reply_is_seen() {
             peer.write_all(&reply).unwrap();
             peer.shutdown(std::net::Shutdown::Write).unwrap();
             assert_eq!(socket.receive_exact(reply.len()).unwrap(), reply);
-            assert_eq!(kind(socket.set_keepalive(None, None)), ErrorKind::Dubious);
+            assert_eq!(kind(socket.set_keepalive(None, None)), ErrorKind::Closed);
             // One that comes after it; and more data.
             let (socket, mut peer) = backend.pair();
             are_connected(&socket, &mut peer);
             peer.shutdown(std::net::Shutdown::Write).unwrap();
-            assert_eq!(kind(socket.set_keepalive(None, None)), ErrorKind::Dubious);
+            assert_eq!(kind(socket.set_keepalive(None, None)), ErrorKind::Closed);
             let (socket, mut peer) = backend.pair();
             are_connected(&socket, &mut peer);
             peer.write_all(b"x").unwrap();

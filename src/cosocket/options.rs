@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::{Cosocket, Error, ErrorKind};
-use crate::net::tcp_options::set_linger;
+use crate::net::tcp_options::{set_linger, whole_seconds};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -18,9 +18,9 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 pub enum SocketOption {
     /// `keepalive`: a silent peer is probed (`SO_KEEPALIVE`).
     Keepalive(bool),
-    /// `keepidle`: after so much silence (`TCP_KEEPIDLE`), in whole seconds.
+    /// `keepidle`: after so much silence (`TCP_KEEPIDLE`), in whole seconds, rounded up.
     KeepaliveIdle(Duration),
-    /// `keepintvl`: so often (`TCP_KEEPINTVL`), in whole seconds.
+    /// `keepintvl`: so often (`TCP_KEEPINTVL`), in whole seconds, rounded up.
     KeepaliveInterval(Duration),
     /// `keepcnt`: and is given up after so many probes (`TCP_KEEPCNT`).
     KeepaliveCount(u32),
@@ -135,9 +135,11 @@ impl SocketOption {
         };
         match self {
             SocketOption::Keepalive(on) => socket.set_keepalive(on),
-            SocketOption::KeepaliveIdle(idle) => set_keepalive(&keepalive.with_time(idle)),
+            SocketOption::KeepaliveIdle(idle) => {
+                set_keepalive(&keepalive.with_time(whole_seconds(idle)))
+            }
             SocketOption::KeepaliveInterval(interval) => {
-                set_keepalive(&keepalive.with_interval(interval))
+                set_keepalive(&keepalive.with_interval(whole_seconds(interval)))
             }
             SocketOption::KeepaliveCount(count) => set_keepalive(&keepalive.with_retries(count)),
             SocketOption::ReuseAddress(on) => socket.set_reuse_address(on),

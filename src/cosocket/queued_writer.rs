@@ -153,6 +153,7 @@ impl QueuedWriter {
     /// # Cancel
     ///
     /// Unwinds, and the message is not queued; so does a [`timeout`](crate::time::timeout) around it.
+    /// (Unless it is `on_event` that waits, and is cancelled there: by then the message is queued.)
     pub fn write(&self, message: impl Into<Vec<u8>>) -> Result<(), Error> {
         // The caller's code, so not under the lock.
         let message = message.into();

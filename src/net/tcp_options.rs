@@ -63,7 +63,7 @@ impl Keepalive {
 
 /// Rounded up, for options that the kernel counts in seconds: what is short is not to become zero,
 /// which means something else there.
-fn whole_seconds(duration: Duration) -> Duration {
+pub(crate) fn whole_seconds(duration: Duration) -> Duration {
     let seconds = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     Duration::from_secs(seconds)
 }

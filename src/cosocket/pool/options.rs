@@ -106,7 +106,8 @@ impl PoolOptions {
     }
 
     /// Called by [`connect`](Cosocket::connect) with each connection that is fresh, before it
-    /// returns. An error is the error of the connect, and closes the connection.
+    /// returns. An error is the error of the connect, and closes the connection. The hook is to leave
+    /// the socket connected: one that closes it, parks it or connects it anew hands that on.
     #[must_use]
     pub fn on_create<F>(mut self, hook: F) -> PoolOptions
     where

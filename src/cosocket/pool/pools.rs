@@ -269,8 +269,17 @@ impl<C: Pooled> Pools<C> {
         self.watch.close();
     }
 
+    /// What it did; it has nothing any more.
     fn add_past(&self, stock: &Stock<C>) {
-        let past = PoolMetrics { size: 0, backlog: None, ..stock.metrics() };
+        let past = PoolMetrics {
+            size: 0,
+            backlog: None,
+            idle: 0,
+            in_use: 0,
+            connecting: 0,
+            queued: 0,
+            ..stock.metrics()
+        };
         stock.plan().add_past(&past);
         self.past.lock().unwrap_or_else(PoisonError::into_inner).add(&past);
     }
