@@ -236,7 +236,7 @@ fn a_pool_has_the_size_that_its_first_connection_was_parked_with() {
 fn options_that_say_nothing_are_none() {
     everywhere(|| {
         let backend = Backend::new();
-        let nothing = ConnectOptions { pool: None, pool_size: None, backlog: None };
+        let nothing = ConnectOptions { pool: None, ..ConnectOptions::default() };
         let socket = Cosocket::new();
         socket.connect_with(backend.address, &nothing).unwrap();
         assert_eq!(backend.metrics(), PoolMetrics::default());
