@@ -196,7 +196,15 @@ pub(crate) fn unwind(payload: Box<dyn Any + Send>) -> ! {
 /// `catch_unwind` that gives the coroutine, or the thread, back the mark which it had before `f`.
 pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
     match current::worker() {
-        Some(worker) => catch_marked(&worker.current().unwinding, f),
+        Some(worker) => {
+            let mark = &worker.current().unwinding;
+            // One that unwinds already keeps that in mind: should `f` give way, the count says
+            // nothing about it afterwards.
+            if mark.get().is_none() && worker.is_unwinding() {
+                mark.set(Some(Cause::Panic));
+            }
+            catch_marked(mark, f)
+        }
         None => QUIET_THREAD.with(|mark| catch_marked(mark, f)),
     }
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cosocket::{LocalJoinHandle, run, spawn_local, thread};
+use cosocket::{LocalJoinHandle, run, spawn_local, thread, time};
 use socket_util::full_listener;
 use support::{
     Drops, OnDrop, assert_cancelled, connection, fill, message, on_workers, panic_quietly,
@@ -90,6 +90,19 @@ fn a_read_takes_what_is_there_and_does_not_wait_for_more() {
         assert_eq!(first.unwrap(), 1);
         assert_unwinding(second);
         drop(writer);
+    });
+}
+
+/// Where the closure of a limit had given way, in the destructor, the unwind was forgotten with it.
+#[test]
+fn a_read_after_a_limit_does_not_wait_either() {
+    run(|| {
+        let (reader, _writer) = connection();
+        let read = in_mid_unwind(move || {
+            time::timeout(Duration::from_secs(600), thread::yield_now).unwrap();
+            (&reader).read(&mut [0])
+        });
+        assert_unwinding(read);
     });
 }
 
