@@ -121,18 +121,20 @@ fn the_end_of_a_scope_ends_every_wait_in_it() {
     cosocket::run(|| {
         let (_full, black_hole, _clients) = full_listener();
         let (socket, _peer) = Cosocket::pair().unwrap();
+        // Another, for the first of two to be ended closes its socket, and the other would be told.
+        let (sending, _its_peer) = Cosocket::pair().unwrap();
         let datagrams = UdpCosocket::new();
         datagrams.bind("127.0.0.1", 0).unwrap();
         datagrams.set_timeout(Duration::MAX).unwrap();
         let connecting = Cosocket::new();
-        for socket in [&socket, &connecting] {
+        for socket in [&socket, &sending, &connecting] {
             socket.set_timeout(Duration::MAX).unwrap();
         }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let waits: [&(dyn Fn() + Sync); 7] = [
             &|| drop(connecting.connect(black_hole)),
             &|| drop(socket.receive_until("--").unwrap().chunk(4)),
-            &|| drop(socket.send(vec![0; 8 << 20])),
+            &|| drop(sending.send(vec![0; 8 << 20])),
             &|| drop(datagrams.receive_from(9)),
             &|| drop(listener.accept()),
             &|| thread::sleep(LONG),
