@@ -16,7 +16,7 @@ use cosocket::net::UdpSocket;
 use cosocket::os::unix::net::UnixDatagram;
 use cosocket::time;
 use cosocket::{Address, Builder, Error, ErrorKind, Text, UdpCosocket, spawn_local};
-use socket_util::{everywhere, spawn_waiting};
+use socket_util::{Nobody, everywhere, spawn_waiting};
 
 /// A server that anyone may send to, and its address.
 fn server() -> (UdpCosocket, SocketAddr) {
@@ -197,13 +197,14 @@ fn of_a_long_datagram_as_much_is_kept_as_was_asked_for() {
 #[test]
 fn a_peer_that_is_not_there_is_told_and_the_socket_stays() {
     everywhere(|| {
-        let (gone, address) = server();
-        drop(gone);
+        let nobody = Nobody::at("127.0.0.1");
+        let address = nobody.address();
         let socket = connected(address);
         for _ in 0..3 {
             socket.send("anybody?").unwrap();
             fails(socket.receive(10), ErrorKind::Io, "connection refused");
         }
+        drop(nobody);
         let revived = UdpCosocket::new();
         revived.bind("127.0.0.1", address.port()).unwrap();
         revived.open().unwrap();

@@ -4,19 +4,14 @@
 mod socket_util;
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use cosocket::net::UdpSocket;
-use socket_util::spawn_waiting;
+use socket_util::{Nobody, spawn_waiting};
 
-fn nobody() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-fn connected_to_nobody() -> UdpSocket {
+fn connected_to(nobody: &Nobody) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(nobody()).unwrap();
+    socket.connect(nobody.address()).unwrap();
     socket
 }
 
@@ -32,8 +27,9 @@ const RECEIVES: [Receive; 4] = [
 #[test]
 fn one_who_waits_to_receive_is_told() {
     cosocket::run(|| {
+        let nobody = Nobody::at("127.0.0.1");
         for receive in RECEIVES {
-            let socket = Rc::new(connected_to_nobody());
+            let socket = Rc::new(connected_to(&nobody));
             let mine = Rc::clone(&socket);
             let receiver = spawn_waiting(move || receive(&mine));
             socket.send(b"hello?").unwrap();
@@ -49,7 +45,8 @@ fn one_who_waits_to_receive_is_told() {
 fn one_who_waits_goes_on_when_another_took_the_error() {
     let runtime = cosocket::Builder::new().workers(1).build().unwrap();
     runtime.run(|| {
-        let socket = Rc::new(connected_to_nobody());
+        let nobody = Nobody::at("127.0.0.1");
+        let socket = Rc::new(connected_to(&nobody));
         let mine = Rc::clone(&socket);
         let receiver = spawn_waiting(move || mine.recv(&mut [0; 9]));
         let mut refusals = 0;
@@ -79,12 +76,12 @@ fn one_who_waits_goes_on_when_another_took_the_error() {
 fn after_a_refusal_the_socket_works() {
     cosocket::run(|| {
         let (socket, peer) = loop {
-            let address = nobody();
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.connect(address).unwrap();
+            let nobody = Nobody::at("127.0.0.1");
+            let (socket, address) = (connected_to(&nobody), nobody.address());
             socket.send(b"hello?").unwrap();
             let error = socket.recv(&mut [0; 9]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            drop(nobody);
             // Unless somebody else has the port by now.
             if let Ok(peer) = UdpSocket::bind(address) {
                 break (socket, peer);

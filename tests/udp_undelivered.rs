@@ -9,12 +9,7 @@ use std::time::Duration;
 
 use cosocket::net::UdpSocket;
 use cosocket::{Error, ErrorKind, UdpCosocket, thread};
-use socket_util::{everywhere, spawn_waiting};
-
-/// An address that nobody receives at: one that was just given up.
-fn nobody(ip: &str) -> SocketAddr {
-    UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap()
-}
+use socket_util::{Nobody, everywhere, spawn_waiting};
 
 fn reporting(ip: &str) -> UdpCosocket {
     let socket = UdpCosocket::new();
@@ -38,7 +33,8 @@ fn a_receive_says_which_datagrams_nobody_took() {
     everywhere(|| {
         for ip in ["127.0.0.1", "::1"] {
             let (socket, friend) = (reporting(ip), UdpSocket::bind((ip, 0)).unwrap());
-            let gone = [nobody(ip), nobody(ip)];
+            let nobodies = [Nobody::at(ip), Nobody::at(ip)];
+            let gone = nobodies.each_ref().map(Nobody::address);
             let here = friend.local_addr().unwrap();
             for address in gone {
                 socket.send_to("anybody there?", address).unwrap();
@@ -68,7 +64,8 @@ fn a_receive_says_which_datagrams_nobody_took() {
 fn a_report_wakes_a_receive_that_waits() {
     cosocket::run(|| {
         let socket = Arc::new(reporting("127.0.0.1"));
-        let gone = nobody("127.0.0.1");
+        let nobody = Nobody::at("127.0.0.1");
+        let gone = nobody.address();
         for receive_batch in [false, true] {
             for sends in [1, 5] {
                 let theirs = Arc::clone(&socket);
@@ -106,7 +103,8 @@ fn what_cannot_be_sent_is_told_to_who_sends_it() {
 fn without_the_option_nothing_is_told() {
     everywhere(|| {
         let socket = UdpCosocket::new();
-        let gone = nobody("127.0.0.1");
+        let nobody = Nobody::at("127.0.0.1");
+        let gone = nobody.address();
         socket.set_timeout(Duration::from_millis(5)).unwrap();
         for _ in 0..3 {
             socket.send_to("anybody there?", gone).unwrap();

@@ -8,7 +8,7 @@ use ::cosocket::net::TcpListener;
 use ::cosocket::{Builder, Cosocket, Error, ErrorKind, Names, Runtime, UdpCosocket, thread};
 
 use super::server::*;
-use super::socket_util::{everywhere, spawn_waiting};
+use super::socket_util::{Nobody, everywhere, spawn_waiting};
 use super::*;
 use crate::util::wait_until;
 
@@ -204,11 +204,11 @@ fn a_question_that_cannot_be_sent_fails_at_once_each_time() {
 
 fn assert_unsendable_questions_fail_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = Nobody::at("127.0.0.1");
     // The kernel refuses the one, the other's host does.
     for (server, words) in [
         ("255.255.255.255:53".parse().unwrap(), "Permission denied"),
-        (closed, "Connection refused"),
+        (nobody.address(), "Connection refused"),
     ] {
         let mut config = config(&[], LONG);
         config.servers.push(server);

@@ -1,11 +1,9 @@
 //! Which server is asked, how often, and what for.
 
-use std::net::UdpSocket;
-
 use ::cosocket::dns::RecordType;
 
 use super::server::*;
-use super::socket_util::everywhere;
+use super::socket_util::{Nobody, everywhere};
 use super::*;
 use crate::util::wait_until;
 
@@ -48,7 +46,8 @@ fn after_one_that_refuses_the_next_is_asked_at_once() {
 
 #[test]
 fn one_that_is_not_there_is_not_waited_for() {
-    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = Nobody::at("127.0.0.1");
+    let closed = nobody.address();
     everywhere(|| {
         let good = good();
         let mut config = config(&[&good], LONG);
@@ -57,8 +56,8 @@ fn one_that_is_not_there_is_not_waited_for() {
         assert_eq!(resolver.look_up("www.test").unwrap(), ips(&["192.0.2.1"]));
         let mut config = Config::default();
         config.servers = vec![closed];
-        let nobody = Resolver::builder().config(config).no_hosts().build();
-        let text = refusal(&nobody, "www.test").to_lowercase();
+        let resolver = Resolver::builder().config(config).no_hosts().build();
+        let text = refusal(&resolver, "www.test").to_lowercase();
         assert!(text.contains("www.test could not be resolved (connection refused"), "{text}");
     });
 }

@@ -4,10 +4,11 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -40,13 +41,35 @@ pub fn std_pair() -> (std::net::TcpStream, std::net::TcpStream) {
     (client, listener.accept().unwrap().0)
 }
 
-/// A port nobody listens on: one that was just given up.
-pub fn closed_port() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// A port that nobody listens on, and that nobody else is given while the test runs.
+pub fn closed_port() -> SocketAddr {
+    static HELD: LazyLock<socket2::Socket> = LazyLock::new(|| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket
+    });
+    HELD.local_addr().unwrap().as_socket().unwrap()
+}
+
+/// An address that nobody receives datagrams at, and that nobody else is given meanwhile: a socket
+/// that takes them of one peer only, which is not there.
+pub struct Nobody(std::net::UdpSocket);
+
+impl Nobody {
+    pub fn at(ip: &str) -> Nobody {
+        let socket = std::net::UdpSocket::bind((ip, 0)).unwrap();
+        socket.connect((ip, 1)).unwrap();
+        Nobody(socket)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
 }
 
 /// A listener that nobody accepts from, with all its room taken: further connections hang.
-pub fn full_listener() -> (std::net::TcpListener, std::net::SocketAddr, Vec<std::net::TcpStream>) {
+pub fn full_listener() -> (std::net::TcpListener, SocketAddr, Vec<std::net::TcpStream>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     socket2::SockRef::from(&listener).listen(0).unwrap();
     let address = listener.local_addr().unwrap();

@@ -193,8 +193,10 @@ fn a_reset_ends_both_directions() {
 fn a_refused_datagram_does_not_keep_the_next_read_from_waiting() {
     let worker = Worker::new();
     let mine = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    mine.connect(gone).unwrap();
+    // It takes datagrams of another only.
+    let deaf = UdpSocket::bind("127.0.0.1:0").unwrap();
+    deaf.connect("127.0.0.1:1").unwrap();
+    mine.connect(deaf.local_addr().unwrap()).unwrap();
     let mine = Watched::new(mine);
     mine.register(&worker);
     worker.turn(Wait::Poll);
