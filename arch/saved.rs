@@ -54,7 +54,7 @@ impl Context {
 }
 
 /// What a coroutine reads of its stack before it is back in its own code.
-const PREFETCHED_BYTES: usize = 384;
+const PREFETCHED_BYTES: usize = 768;
 
 /// Brings the line of memory at `address` into the cache, while the caller goes on: a hint, which
 /// may be given of any address.

@@ -49,14 +49,6 @@ pub(crate) enum Stage {
     Finished,
 }
 
-/// The coroutine's memory for frames: promised at spawn, taken by the worker that starts it.
-#[derive(Debug)]
-pub(crate) enum Frames {
-    None,
-    Reserved(Reserved),
-    Stack(Stack),
-}
-
 /// The home of a block that no worker has.
 pub(crate) const NOWHERE: u32 = u32::MAX;
 
@@ -83,14 +75,18 @@ pub(crate) struct Coroutine {
     /// The index of the worker it runs on, or `NOWHERE`. Written before the block is published
     /// or started.
     pub(crate) home: AtomicU32,
+    /// What its last wait for a descriptor was about, and what it looks at first when it goes on:
+    /// for the processor to fetch, and for nothing else. It may be gone.
+    pub(crate) subject: Cell<*const ()>,
     /// Fires no later than the first of `limits`; stays armed from one to the next (see
     /// `Worker::arm`).
     pub(crate) timer: Timer,
+    pub(crate) op: OpSlot,
     /// The innermost of what bounds its waits; they lie in its frames.
     pub(crate) limits: Cell<*const Limit>,
-    pub(crate) op: OpSlot,
     packet: UnsafeCell<Option<Arc<dyn Spawned>>>,
-    pub(crate) frames: UnsafeCell<Frames>,
+    /// Its memory for frames. While it is unstarted, the promise of it: a [`Reserved`]'s slot.
+    pub(crate) stack: UnsafeCell<Option<Stack>>,
     pub(crate) locals: Cell<*mut Locals>,
     #[cfg(cosocket_asan)]
     pub(crate) fake_stack: Cell<*mut libc::c_void>,
@@ -101,6 +97,9 @@ pub(crate) struct Coroutine {
 unsafe impl Sync for Coroutine {}
 
 impl Coroutine {
+    /// So much of `subject` is fetched: a handle of a descriptor, which lies in two lines or three.
+    pub(crate) const SUBJECT_BYTES: usize = 96;
+
     pub(crate) fn vacant() -> Coroutine {
         Coroutine {
             context: UnsafeCell::new(arch::Context::new()),
@@ -114,12 +113,13 @@ impl Coroutine {
             shield: Cell::new(0),
             unparked: Cell::new(false),
             home: AtomicU32::new(NOWHERE),
+            subject: Cell::new(ptr::null()),
             timer: Timer::new(),
             limits: Cell::new(ptr::null()),
             hooked: Cell::new(false),
             op: OpSlot::new(),
             packet: UnsafeCell::new(None),
-            frames: UnsafeCell::new(Frames::None),
+            stack: UnsafeCell::new(None),
             locals: Cell::new(ptr::null_mut()),
             #[cfg(cosocket_asan)]
             fake_stack: Cell::new(ptr::null_mut()),
@@ -144,7 +144,7 @@ impl Coroutine {
         self.set_reason(Reason::NONE);
         // SAFETY: the caller owns the block, so nobody else looks at these cells.
         unsafe {
-            *self.frames.get() = Frames::Reserved(reserved);
+            *self.stack.get() = Some(reserved.into_slot());
             *self.packet.get() = Some(packet);
         }
     }
@@ -240,9 +240,9 @@ pub(crate) unsafe fn run_to_end(coroutine: &Coroutine) {
 unsafe fn stack_high_water(coroutine: &Coroutine) -> usize {
     let measures = current::worker().is_some_and(|worker| worker.runtime.measures_stacks);
     // SAFETY: owner only.
-    match unsafe { &*coroutine.frames.get() } {
+    match unsafe { &*coroutine.stack.get() } {
         // SAFETY: it is the caller's own stack.
-        Frames::Stack(stack) if measures => unsafe { stack.high_water() },
+        Some(stack) if measures => unsafe { stack.high_water() },
         _ => 0,
     }
 }

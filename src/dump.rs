@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
-use crate::coroutine::{Frames, Identity};
+use crate::coroutine::Identity;
 use crate::current;
 use crate::overflow::Subject;
 
@@ -38,8 +38,8 @@ pub(crate) fn overflow_subject() -> Option<Subject> {
     let coroutine = worker.running()?;
     // SAFETY: the coroutine runs on this thread, so its block is occupied and its stack taken,
     // and nothing else runs on this thread until the handler returns.
-    let (frames, identity) = unsafe { (&*coroutine.frames.get(), coroutine.identity_if_any()?) };
-    let Frames::Stack(stack) = frames else { return None };
+    let (stack, identity) = unsafe { (&*coroutine.stack.get(), coroutine.identity_if_any()?) };
+    let stack = stack.as_ref()?;
     Some(Subject {
         guard: stack.guard(),
         size_bytes: stack.size(),

@@ -1,13 +1,14 @@
 //! A first-in-first-out queue of coroutines, linked through their control blocks.
 //!
 //! Where thousands take turns, block and stack of the next one are in no cache. So whoever takes one
-//! has the processor fetch the stack of the one behind it and the block of the one behind that,
-//! whose address is known by then:
+//! has the processor fetch the stack of the one behind it, with the handle of the descriptor that it
+//! waited for, and the block of the one behind that, whose address is known by then:
 //!
 //! ```text
 //!   head -> [first] -> [second] -> [third] -> ...
 //!            taken      its stack   its block
-//!                       fetched     fetched
+//!                       and handle  fetched
+//!                       fetched
 //! ```
 
 use std::cell::Cell;
@@ -78,6 +79,10 @@ impl ReadyQueue {
 fn fetch_ahead(second: &Coroutine) {
     // SAFETY: it is suspended, so its context is not written to.
     arch::prefetch_stack(unsafe { &*second.context.get() });
+    let subject = second.subject.get();
+    for offset in [0, Coroutine::SUBJECT_BYTES / 2, Coroutine::SUBJECT_BYTES - 1] {
+        arch::prefetch(subject.wrapping_byte_add(offset));
+    }
     // Its context and links; its timer and limits.
     let third = second.next.get();
     arch::prefetch(third.cast());

@@ -19,7 +19,7 @@ use std::ptr;
 
 use libc::c_void;
 
-use crate::coroutine::{Coroutine, Frames};
+use crate::coroutine::Coroutine;
 use crate::stack::Stack;
 
 /// The loop's own stack: that of its thread.
@@ -144,7 +144,7 @@ fn outermost(stack: &Stack) -> *const c_void {
 
 fn bounds(coroutine: &Coroutine) -> (*const c_void, usize) {
     // SAFETY: owner only, and a coroutine that is switched to keeps its stack meanwhile.
-    let Frames::Stack(stack) = (unsafe { &*coroutine.frames.get() }) else {
+    let Some(stack) = (unsafe { &*coroutine.stack.get() }) else {
         unreachable!("a coroutine that runs has a stack");
     };
     bounds_of(stack)

@@ -28,7 +28,7 @@ use std::time::Duration;
 use crate::arch;
 use crate::blocks::{self, BlockCache};
 use crate::clock::{self, NEVER, Nanos};
-use crate::coroutine::{Coroutine, Frames, Stage};
+use crate::coroutine::{Coroutine, Stage};
 use crate::current;
 use crate::driver::arm_slot::ArmSlots;
 use crate::driver::{Driver, Wait};
@@ -294,8 +294,8 @@ impl Worker {
     /// the one after it. As [`ReadyQueue::pop_suspended`] does for those that have started.
     fn fetch_ahead(&self, next: &Coroutine) {
         // SAFETY: unstarted and in our queue, so the block is ours.
-        if let Frames::Reserved(reserved) = unsafe { &*next.frames.get() } {
-            self.stacks.fetch_ahead(reserved);
+        if let Some(promised) = unsafe { &*next.stack.get() } {
+            self.stacks.fetch_ahead(promised);
         }
         let after = next.next.get();
         if !after.is_null() {

@@ -89,6 +89,7 @@ impl IoHandle {
     ) -> io::Result<(i32, bool)> {
         let reason = reason(call, op);
         let deadline = call.deadline();
+        call.worker.current().subject.set(std::ptr::from_ref(self).cast());
         let mut stopped: Option<Stop> = None;
         loop {
             // SAFETY: the caller's pointers.
@@ -226,6 +227,7 @@ impl IoHandle {
                 registered => registered?,
             }
             if readiness.park(snapshot, me) {
+                call.worker.current().subject.set(std::ptr::from_ref(self).cast());
                 let signal = wait::suspend(call.worker, reason(call, op), call.deadline(), false);
                 readiness.unpark(me);
                 stopped = Stop::of(signal, call.cut());

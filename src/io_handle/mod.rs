@@ -45,7 +45,6 @@ use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
@@ -59,11 +58,12 @@ pub use message::Received;
 
 use self::half::Half;
 use self::mode::Mode;
+use crate::coroutine::Coroutine;
 use crate::driver::source::Source;
 
 pub struct IoHandle {
     fd: OwnedFd,
-    mode: Arc<Mode>,
+    mode: Mode,
     read: Half,
     write: Half,
     /// Set on the first wait under epoll; released before the descriptor closes.
@@ -84,14 +84,14 @@ impl IoHandle {
     /// A descriptor that we made: blocking, no timeouts. `data_waits` when data is likely to be
     /// there already, as on a connection just accepted.
     pub(crate) fn new(fd: OwnedFd, data_waits: bool) -> IoHandle {
-        let handle = IoHandle::with_mode(fd, Arc::new(Mode::fresh()));
+        let handle = IoHandle::with_mode(fd, Mode::fresh());
         handle.read.inline.store(data_waits, Ordering::Relaxed);
         handle
     }
 
     /// A descriptor from elsewhere, whose settings the kernel knows.
     pub(crate) fn adopt(fd: OwnedFd) -> IoHandle {
-        IoHandle::with_mode(fd, Arc::new(Mode::adopted()))
+        IoHandle::with_mode(fd, Mode::adopted())
     }
 
     /// The same, of datagrams.
@@ -100,7 +100,7 @@ impl IoHandle {
         self
     }
 
-    fn with_mode(fd: OwnedFd, mode: Arc<Mode>) -> IoHandle {
+    fn with_mode(fd: OwnedFd, mode: Mode) -> IoHandle {
         IoHandle {
             fd,
             mode,
@@ -114,7 +114,7 @@ impl IoHandle {
 
     /// Another descriptor of the same socket, with waits of its own and the same settings.
     pub(crate) fn try_clone(&self) -> io::Result<IoHandle> {
-        let mut clone = IoHandle::with_mode(self.fd.try_clone()?, Arc::clone(&self.mode));
+        let mut clone = IoHandle::with_mode(self.fd.try_clone()?, self.mode.share());
         clone.datagrams = self.datagrams;
         Ok(clone)
     }
@@ -197,7 +197,7 @@ impl Drop for IoHandle {
     fn drop(&mut self) {
         self.release_source();
         // Another process may have the same open file: a pipe that we inherited, say.
-        if Arc::strong_count(&self.mode) == 1 {
+        if !self.mode.is_shared() {
             self.mode.return_nonblocking(self.fd.as_fd());
         }
     }
@@ -214,3 +214,6 @@ impl AsFd for IoHandle {
         self.fd.as_fd()
     }
 }
+
+/// Fetched whole for the coroutine that is to go on with it.
+const _: () = assert!(size_of::<IoHandle>() <= Coroutine::SUBJECT_BYTES);

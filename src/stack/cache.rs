@@ -68,7 +68,7 @@ impl StackCache {
         let mut idle = self.idle.borrow_mut();
         let Idle { hot, spare } = &mut *idle;
         match spare.pop().or_else(|| hot.pop()) {
-            Some(stack) => Ok(Reserved::new(stack)),
+            Some(stack) => Ok(Reserved::of_slot(stack)),
             None => self.borrow_batch(spare),
         }
     }
@@ -76,13 +76,13 @@ impl StackCache {
     #[cold]
     fn borrow_batch(&self, spare: &mut Vec<Stack>) -> io::Result<Reserved> {
         self.pool.lend(BATCH, spare)?;
-        Ok(Reserved::new(spare.pop().expect("the pool lends one or fails")))
+        Ok(Reserved::of_slot(spare.pop().expect("the pool lends one or fails")))
     }
 
     /// The promised stack, or rather the hottest of its size that is idle here. The promise is
     /// one of this cache's pool.
     pub(crate) fn take(&self, reserved: Reserved) -> Stack {
-        let promised = reserved.redeem();
+        let promised = reserved.into_slot();
         if promised.place.class() != self.class {
             return promised;
         }
@@ -100,11 +100,11 @@ impl StackCache {
 
     /// Has the processor fetch the first lines of the stack that [`StackCache::take`] would give out
     /// for this promise, where it is a used one that has gone cold.
-    pub(crate) fn fetch_ahead(&self, reserved: &Reserved) {
+    pub(crate) fn fetch_ahead(&self, promised: &Stack) {
         /// What a coroutine writes to before it is in the user's code.
         const LINES: usize = 6;
         if self.idle.borrow().hot.is_empty() {
-            let top = reserved.stack.top();
+            let top = promised.top();
             for line in 1..=LINES {
                 arch::prefetch(top.wrapping_sub(line * arch::LINE_BYTES).cast());
             }

@@ -160,12 +160,13 @@ pub(crate) struct Reserved {
 }
 
 impl Reserved {
-    fn new(stack: Stack) -> Reserved {
+    /// Of a slot that was promised, or that [`into_slot`](Reserved::into_slot) gave.
+    pub(crate) fn of_slot(stack: Stack) -> Reserved {
         Reserved { stack }
     }
 
-    /// The slot itself.
-    fn redeem(self) -> Stack {
+    /// The slot itself: [`StackCache::take`] has a better one, perhaps.
+    pub(crate) fn into_slot(self) -> Stack {
         let Stack { slab, place } = self.stack;
         std::mem::forget(self);
         Stack { slab, place }

@@ -99,7 +99,7 @@ impl StackPool {
         let mut depot = lock(self.depot(class));
         depot.fill(self, class)?;
         let stack = depot.pop().expect("a depot that was just filled");
-        Ok(Reserved::new(stack))
+        Ok(Reserved::of_slot(stack))
     }
 
     pub(crate) fn stats(&self) -> StackStats {

@@ -197,7 +197,7 @@ fn stack_of_another_pool_is_refused_before_slots_are_mixed_up() {
     let (ours, theirs) = (pool(64 * KIB), pool(64 * KIB));
     let reserved = theirs.reserve(None).unwrap();
     assert!(theirs.owns(&reserved.stack));
-    let foreign = reserved.redeem();
+    let foreign = reserved.into_slot();
     let gave_back = || ours.take_back(std::iter::once(foreign));
     let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(gave_back));
     assert!(refused.is_err());

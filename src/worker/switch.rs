@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use super::deep::Job;
 use super::{TRIM_PERIOD, Worker};
 use crate::arch;
-use crate::coroutine::{self, Coroutine, Frames, NOWHERE, Stage};
+use crate::coroutine::{self, Coroutine, NOWHERE, Stage};
 use crate::current;
 use crate::mailbox::{CANCELLED, Retired};
+use crate::stack::Reserved;
 
 impl Worker {
     /// Takes the stack and makes the context, the first time a worker picks a coroutine.
@@ -19,11 +20,9 @@ impl Worker {
         }
         block.stage.set(Stage::Ready);
         // SAFETY: the block is ours since we took it from a queue of unstarted ones.
-        let frames = unsafe { &mut *block.frames.get() };
-        let Frames::Reserved(reserved) = std::mem::replace(frames, Frames::None) else {
-            unreachable!("an unstarted coroutine has a stack promised");
-        };
-        let stack = self.stacks.take(reserved);
+        let place = unsafe { &mut *block.stack.get() };
+        let promised = place.take().expect("an unstarted coroutine has a stack promised");
+        let stack = self.stacks.take(Reserved::of_slot(promised));
         #[cfg(cosocket_asan)]
         crate::sanitizer::renew(&stack);
         if self.runtime.measures_stacks {
@@ -39,7 +38,7 @@ impl Worker {
                 ptr::from_ref(block).cast_mut().cast(),
             );
         }
-        *frames = Frames::Stack(stack);
+        *place = Some(stack);
     }
 
     /// Runs `next` from the loop, until somebody comes back to the loop to stay.
@@ -111,16 +110,11 @@ impl Worker {
         // SAFETY: the coroutine has exited; we run on the loop's stack.
         unsafe { arch::release(block.context.get()) };
         // SAFETY: the block is still ours.
-        let frames = unsafe { std::mem::replace(&mut *block.frames.get(), Frames::None) };
-        match frames {
-            Frames::Stack(stack) => {
-                #[cfg(cosocket_asan)]
-                crate::sanitizer::retire(&stack);
-                self.stacks.give(stack);
-                self.trim_at.set(self.trim_at.get().min(self.now.get() + TRIM_PERIOD));
-            }
-            Frames::None | Frames::Reserved(_) => unreachable!("it ran on a stack"),
-        }
+        let stack = unsafe { (*block.stack.get()).take() }.expect("it ran on a stack");
+        #[cfg(cosocket_asan)]
+        crate::sanitizer::retire(&stack);
+        self.stacks.give(stack);
+        self.trim_at.set(self.trim_at.get().min(self.now.get() + TRIM_PERIOD));
         if block.timer.is_armed() {
             // SAFETY: armed on this wheel.
             unsafe { self.wheel.disarm(&block.timer) };
