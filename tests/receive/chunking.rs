@@ -20,6 +20,7 @@ enum Call {
     ExactInto { len: usize },
     Vectored { lens: Vec<usize> },
     Any { max: usize },
+    AnyInto { len: usize },
     Peek { len: usize },
     Until { pattern: Vec<u8>, inclusive: bool, limit: usize },
     Chunk { pattern: Vec<u8>, inclusive: bool, size: usize },
@@ -44,6 +45,7 @@ fn call() -> impl Strategy<Value = Call> {
         size().prop_map(|len| Call::ExactInto { len }),
         vec(size(), 0..4).prop_map(|lens| Call::Vectored { lens }),
         size().prop_map(|max| Call::Any { max: max + 1 }),
+        size().prop_map(|len| Call::AnyInto { len: len + 1 }),
         size().prop_map(|len| Call::Peek { len }),
         record(limit()).prop_map(|(pattern, inclusive, limit)| Call::Until {
             pattern,
@@ -115,6 +117,11 @@ fn ask(receiver: &mut Receiver, script: &Script, call: &Call) -> Answer {
             result.map(|filled| slices.concat()[..filled].to_vec())
         }
         Call::Any { max } => receiver.any(script, *max),
+        Call::AnyInto { len } => {
+            let mut destination = vec![0; *len];
+            let result = receiver.any_into(script, &mut destination);
+            result.map(|filled| destination[..filled].to_vec())
+        }
         Call::Peek { len } => receiver.peek(script, *len).map(<[u8]>::to_vec),
         Call::Until { pattern, inclusive, limit } => {
             receiver.until(script, &Pattern::new(pattern).unwrap(), *inclusive, *limit)
@@ -139,7 +146,7 @@ fn expect(reference: &mut Reference, call: &Call, taken: usize) -> Answer {
             0 => reference.exact(0),
             len => reference.vectored(len),
         },
-        Call::Any { max } => reference.any(taken, *max),
+        Call::Any { max } | Call::AnyInto { len: max } => reference.any(taken, *max),
         Call::Peek { len } => reference.peek(*len),
         Call::Until { pattern, inclusive, limit } => reference.until(pattern, *inclusive, *limit),
         Call::Chunk { pattern, inclusive, size } => reference.chunk(pattern, *inclusive, *size),
@@ -198,7 +205,10 @@ proptest! {
         for call in calls {
             let call = match call {
                 // These may choose what to return, or count what a timeout has taken twice.
-                Call::Any { .. } | Call::Chunk { .. } | Call::Vectored { .. } => continue,
+                Call::Any { .. }
+                | Call::AnyInto { .. }
+                | Call::Chunk { .. }
+                | Call::Vectored { .. } => continue,
                 Call::Line { .. } => Call::Line { limit: usize::MAX },
                 Call::LineInto { .. } => Call::LineInto { limit: usize::MAX },
                 Call::Until { pattern, inclusive, .. } => {

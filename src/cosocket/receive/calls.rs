@@ -150,6 +150,30 @@ impl Cosocket {
         self.receive_with(|receiver, source| receiver.any(source, max))
     }
 
+    /// [`receive_any`](Cosocket::receive_any) to the beginning of `destination`, which is read into
+    /// directly: returns how many bytes that were. It allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// As all receive calls, and `InvalidInput` for an empty `destination`.
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// use cosocket::Cosocket;
+    /// use cosocket::os::unix::net::UnixStream;
+    ///
+    /// let (ours, mut theirs) = UnixStream::pair()?;
+    /// theirs.write_all(b"+PONG\r\n")?;
+    /// let (socket, mut reply) = (Cosocket::from(ours), [0; 64]);
+    /// let len = socket.receive_any_into(&mut reply)?;
+    /// assert_eq!(&reply[..len], b"+PONG\r\n");
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn receive_any_into(&self, destination: &mut [u8]) -> Result<usize, Error> {
+        self.receive_with(|receiver, source| receiver.any_into(source, destination))
+    }
+
     /// Records that end with `pattern`: see [`Until`]. Receives nothing yet.
     ///
     /// # Errors

@@ -21,6 +21,22 @@ impl Receiver {
         Ok(self.take(self.buffer.len().min(max), 0))
     }
 
+    /// [`any`](Receiver::any), to the beginning of `destination`; how many bytes that were.
+    pub fn any_into(
+        &mut self,
+        source: &impl Source,
+        destination: &mut [u8],
+    ) -> Result<usize, Error> {
+        if destination.is_empty() {
+            return Err(bad_max());
+        }
+        self.begin()?;
+        if self.buffer.is_empty() {
+            return self.more_into(source, destination).map_err(|error| self.fail(error, 0));
+        }
+        Ok(self.take_into(destination))
+    }
+
     /// All until the end of the stream; at the end, nothing, as often as it is asked for. Of more
     /// than `limit` bytes the error takes the first `limit` bytes.
     pub fn all(&mut self, source: &impl Source, limit: usize) -> Result<Vec<u8>, Error> {

@@ -94,10 +94,8 @@ fn fetch(exchange: &mut Exchange, redis: SocketAddr, options: &ConnectOptions) -
     socket.connect_with(redis, options)?;
     socket.send(exchange.command())?;
     while !exchange.is_complete()? {
-        let space = exchange.space();
-        let came = socket.receive_any(space.len())?;
-        space[..came.len()].copy_from_slice(&came);
-        exchange.came(came.len());
+        let came = socket.receive_any_into(exchange.space())?;
+        exchange.came(came);
     }
     Ok(socket.set_keepalive(None, None)?)
 }
