@@ -3,6 +3,8 @@
 
 #![allow(unsafe_code)]
 
+mod util;
+
 mod of_std {
     use std::os::linux::net::TcpStreamExt;
     use std::{net, sync, thread};

@@ -74,6 +74,16 @@ pub mod child {
     }
 }
 
+/// Makes the call until it fails. A child that another test has just forked has what this one closed,
+/// too, until it comes to its `exec`.
+pub fn first_error<T, E>(mut call: impl FnMut() -> Result<T, E>) -> E {
+    loop {
+        if let Err(error) = call() {
+            return error;
+        }
+    }
+}
+
 /// Random numbers (SplitMix64). The seed is printed; `COSOCKET_SEED` sets it.
 #[derive(Clone, Debug)]
 pub struct Random(u64);

@@ -101,6 +101,8 @@ fn send_to_a_closed_peer_is_an_error_and_no_signal() {
     let bench = Bench::open(64);
     let (near, far) = unix_pair();
     drop(far);
+    // A child that another test has just forked has it, too, until it comes to its end.
+    while bench.run(send(&near, b"x")) > 0 {}
     assert_eq!(bench.run(send(&near, b"x")), -libc::EPIPE);
 }
 
