@@ -134,6 +134,10 @@ impl IoHandle {
         len: usize,
     ) -> io::Result<i32> {
         let known = self.readiness(call.direction);
+        if known.is_none() && self.half(call.direction).exhausted.load(Ordering::Relaxed) {
+            // SAFETY: the caller's pointers; the claim is held.
+            return unsafe { self.wait_and_attempt(call, epoll, op, len, known) };
+        }
         // SAFETY: the caller's pointers.
         match unsafe { self.attempt_if_ready(call, op, len, known) }? {
             Some(moved) => Ok(moved),
@@ -179,13 +183,16 @@ impl IoHandle {
             Err(error) => Err(error),
             Ok(moved) => {
                 if (moved as usize) < len
-                    && let Some((readiness, snapshot)) = known
-                    && self.short_means_empty.load(Ordering::Relaxed)
+                    && self.is_tcp.is_known()
                     && moved != 0
                     && len != usize::MAX
                     && !op.is_peek()
                 {
-                    readiness.clear(snapshot);
+                    match known {
+                        Some((readiness, snapshot)) => readiness.clear(snapshot),
+                        // The next one waits at once: what comes until then is told then.
+                        None => self.half(call.direction).exhausted.store(true, Ordering::Relaxed),
+                    }
                 }
                 Ok(Some(moved))
             }

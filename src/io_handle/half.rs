@@ -8,6 +8,8 @@ pub(super) struct Half {
     pub(super) claim: Claim,
     /// An inline attempt is likely to succeed.
     pub(super) inline: AtomicBool,
+    /// The last transfer showed that there is no more, and there is no source yet to say so.
+    pub(super) exhausted: AtomicBool,
     /// Ring operations since the last probe.
     unprobed: AtomicU8,
 }
@@ -17,8 +19,12 @@ const PROBE_PERIOD: u8 = 8;
 
 impl Half {
     pub(super) const fn new(inline: bool) -> Half {
-        let unprobed = AtomicU8::new(0);
-        Half { claim: Claim::new(), inline: AtomicBool::new(inline), unprobed }
+        Half {
+            claim: Claim::new(),
+            inline: AtomicBool::new(inline),
+            exhausted: AtomicBool::new(false),
+            unprobed: AtomicU8::new(0),
+        }
     }
 
     /// Counts a ring operation. Only who holds the claim asks.

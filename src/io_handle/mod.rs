@@ -30,6 +30,7 @@ mod complete;
 pub(crate) mod datagram;
 mod drained;
 mod half;
+mod is_tcp;
 mod message;
 mod mode;
 mod pauses;
@@ -45,10 +46,8 @@ use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
-
-use socket2::{Protocol, SockRef};
 
 pub(crate) use self::call::{begin_call, ended, unwinding};
 pub(crate) use self::urgent::poll_by_ring;
@@ -57,6 +56,7 @@ pub(crate) use crate::driver::op::{Direction, Op};
 pub use message::Received;
 
 use self::half::Half;
+use self::is_tcp::IsTcp;
 use self::mode::Mode;
 use crate::coroutine::Coroutine;
 use crate::driver::source::Source;
@@ -68,9 +68,7 @@ pub struct IoHandle {
     write: Half,
     /// Set on the first wait under epoll; released before the descriptor closes.
     source: AtomicPtr<Source>,
-    /// Known once there is a source: a transfer of less than asked for shows that the socket is
-    /// drained, or full.
-    short_means_empty: AtomicBool,
+    is_tcp: IsTcp,
     /// What is moved are datagrams: the length of one says nothing about the next.
     datagrams: bool,
 }
@@ -94,6 +92,20 @@ impl IoHandle {
         IoHandle::with_mode(fd, Mode::adopted())
     }
 
+    /// The same, of a TCP connection.
+    pub(crate) fn of_tcp(mut self) -> IoHandle {
+        self.is_tcp = IsTcp::yes();
+        self
+    }
+
+    /// A connection that this socket has accepted.
+    pub(crate) fn accepted(&self, fd: OwnedFd) -> IoHandle {
+        self.is_tcp.ask(&self.fd);
+        let mut accepted = IoHandle::new(fd, true);
+        accepted.is_tcp = self.is_tcp.copy();
+        accepted
+    }
+
     /// The same, of datagrams.
     pub(crate) fn of_datagrams(mut self) -> IoHandle {
         self.datagrams = true;
@@ -107,7 +119,7 @@ impl IoHandle {
             read: Half::new(true),
             write: Half::new(true),
             source: AtomicPtr::default(),
-            short_means_empty: AtomicBool::new(false),
+            is_tcp: IsTcp::unknown(),
             datagrams: false,
         }
     }
@@ -149,15 +161,11 @@ impl IoHandle {
     }
 
     /// The source, taken now if this is the first wait. Two halves may race for it.
-    ///
-    /// On TCP alone does a short read say that no more is there: a socket that keeps records
-    /// apart gives one at a time, and AF_UNIX stops before bytes that came with descriptors.
     fn source_or_take(&self) -> &'static Source {
         if let Some(source) = self.source() {
             return source;
         }
-        let is_tcp = SockRef::from(&self.fd).protocol().is_ok_and(|p| p == Some(Protocol::TCP));
-        self.short_means_empty.store(is_tcp, Ordering::Relaxed);
+        self.is_tcp.ask(&self.fd);
         let taken = Source::take();
         let none = std::ptr::null_mut();
         let new = std::ptr::from_ref(taken).cast_mut();

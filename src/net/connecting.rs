@@ -18,7 +18,7 @@ pub(crate) struct Connecting {
 
 impl Connecting {
     pub(crate) fn start(socket: Socket, address: &SocketAddr) -> io::Result<Connecting> {
-        let io = IoHandle::new(socket.into(), false);
+        let io = IoHandle::new(socket.into(), false).of_tcp();
         match SockRef::from(&io).connect(&SockAddr::from(*address)) {
             Ok(()) => Ok(Connecting { io, is_connected: true }),
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {

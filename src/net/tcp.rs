@@ -226,7 +226,7 @@ impl TcpListener {
     /// left before it was accepted.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (fd, address) = self.io.accept()?;
-        Ok((TcpStream { io: IoHandle::new(fd, true) }, ip_address(address)?))
+        Ok((TcpStream { io: self.io.accepted(fd) }, ip_address(address)?))
     }
 
     /// Connections as they come, for ever: [`accept`](TcpListener::accept) as an iterator.
