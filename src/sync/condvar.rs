@@ -9,16 +9,18 @@
 //! A notification is for one waiter, the longest waiting one. If that one cannot use it, because it
 //! is cancelled while it waits for the mutex again, it passes the notification on.
 
+mod waiter_count;
+
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LockResult, PoisonError};
 use std::time::Duration;
 
+use self::waiter_count::WaiterCount;
 use super::mutex::MutexGuard;
 use super::raw_mutex::RawMutex;
 use crate::clock::{self, Nanos};
 use crate::current;
-use crate::wait::{self, LockedQueue, Reason, Shield, Signal, WaitQueue, Waiter};
+use crate::wait::{self, Reason, Shield, Signal, WaitQueue, Waiter};
 
 /// [`std::sync::Condvar`], for coroutines and threads alike: who waits in a coroutine lets the
 /// worker run others.
@@ -52,8 +54,7 @@ use crate::wait::{self, LockedQueue, Reason, Shield, Signal, WaitQueue, Waiter};
 /// waiter.join().unwrap();
 /// ```
 pub struct Condvar {
-    /// How many are in the queue, or a little more. Written with the queue locked.
-    waiting: AtomicUsize,
+    waiting: WaiterCount,
     queue: WaitQueue,
 }
 
@@ -73,7 +74,7 @@ impl Condvar {
     /// A condition variable that nobody waits for.
     #[must_use]
     pub const fn new() -> Condvar {
-        Condvar { waiting: AtomicUsize::new(0), queue: WaitQueue::new() }
+        Condvar { waiting: WaiterCount::new(), queue: WaitQueue::new() }
     }
 
     /// Unlocks the mutex, waits to be notified, and locks it again. A notification that comes
@@ -167,26 +168,26 @@ impl Condvar {
     /// Wakes the one that has waited longest, if anybody waits. Never waits itself, and need not be
     /// called with the mutex locked.
     pub fn notify_one(&self) {
-        if self.waiting.load(Ordering::Relaxed) == 0 {
+        if self.waiting.is_zero() {
             return;
         }
         let mut queue = self.queue.lock();
         let Some(longest) = queue.pop() else {
             return;
         };
-        self.count(&queue, -1);
+        self.waiting.less(1);
         drop(queue);
         longest.wake();
     }
 
     /// Wakes all who wait. Never waits itself, and need not be called with the mutex locked.
     pub fn notify_all(&self) {
-        if self.waiting.load(Ordering::Relaxed) == 0 {
+        if self.waiting.is_zero() {
             return;
         }
         let mut queue = self.queue.lock();
         let all = queue.take_all();
-        self.count(&queue, -(all.len() as isize));
+        self.waiting.less(all.len() as u32);
         drop(queue);
         all.wake();
     }
@@ -216,13 +217,14 @@ impl Condvar {
         unsafe { queue.push(&waiter) };
         // Before the mutex is unlocked: who changes the condition with it locked, and notifies
         // afterwards, sees the count.
-        self.count(&queue, 1);
+        self.waiting.one_more();
         drop(queue);
         // SAFETY: as the caller says.
         unsafe { mutex.unlock() };
         let ended = self.queue.wait(&waiter, Reason::CONDITION, deadline);
         if ended != Signal::Wake {
-            self.count(&self.queue.lock(), -1);
+            let _queue = self.queue.lock();
+            self.waiting.less(1);
         }
         if ended == Signal::Cancelled {
             wait::raise_cancelled();
@@ -234,12 +236,6 @@ impl Condvar {
             wait::raise_cancelled();
         }
         ended == Signal::TimedOut
-    }
-
-    /// Takes the queue, locked, as a witness.
-    fn count(&self, _queue: &LockedQueue<'_>, change: isize) {
-        let waiting = self.waiting.load(Ordering::Relaxed);
-        self.waiting.store(waiting.wrapping_add_signed(change), Ordering::Relaxed);
     }
 }
 
