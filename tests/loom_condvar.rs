@@ -10,11 +10,13 @@ mod atomics;
 #[allow(dead_code)]
 mod waiter_count;
 
+mod loom_util;
+
 use std::collections::VecDeque;
 
 use loom::sync::{Arc, Condvar, Mutex};
-use loom::thread;
 
+use loom_util::{check, spawn};
 use waiter_count::WaiterCount;
 
 /// A condition variable, the mutex that is used with it, and the condition.
@@ -117,17 +119,6 @@ impl Queue {
         let place = self.notified.iter().position(|&notified| notified == name);
         place.map(|place| self.notified.swap_remove(place)).is_some()
     }
-}
-
-fn check(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(model);
-}
-
-fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> thread::JoinHandle<()> {
-    let world = world.clone();
-    thread::spawn(move || f(&world))
 }
 
 #[test]

@@ -196,11 +196,14 @@ mod wait {
     }
 }
 
+mod loom_util;
+
 use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use loom::thread;
 
+use loom_util::{check, spawn};
 use raw_mutex::RawMutex;
 use raw_rw_lock::RawRwLock;
 
@@ -280,20 +283,6 @@ impl World<RawRwLock> {
         // SAFETY: this thread is in as the writer.
         unsafe { self.lock.unlock_write() };
     }
-}
-
-fn check(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(model);
-}
-
-fn spawn<L: Send + Sync + 'static, T: 'static>(
-    world: &Arc<World<L>>,
-    f: impl FnOnce(&World<L>) -> T + 'static,
-) -> thread::JoinHandle<T> {
-    let world = world.clone();
-    thread::spawn(move || f(&world))
 }
 
 /// Spawns one for whom a cancel has come already.

@@ -9,10 +9,13 @@ mod atomics;
 #[path = "../src/sync/once/phase.rs"]
 mod phase;
 
+mod loom_util;
+
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
+use loom_util::check;
 use phase::{Phase, Rest, Turn};
 
 /// A `Once` whose queue is a condition variable, and what its closures write.
@@ -64,12 +67,6 @@ impl World {
         self.value.store(before + 1, Ordering::Relaxed);
         Rest::Complete
     }
-}
-
-fn check(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(model);
 }
 
 #[test]

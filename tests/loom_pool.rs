@@ -11,12 +11,15 @@ mod atomics;
 #[allow(dead_code)]
 mod places;
 
+mod loom_util;
+
 use std::collections::VecDeque;
 
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
+use loom_util::check;
 use places::{Admission, Limits, Occupancy, Places, Release, Shelving};
 
 const LIMITS: Limits = Limits { size: 1, backlog: Some(2) };
@@ -148,12 +151,6 @@ impl World {
         let Occupancy { out, idle, queued } = self.places.occupancy();
         (out, idle, queued)
     }
-}
-
-fn check(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(model);
 }
 
 /// Runs the callers at the same time, each with its name, and tells how many got something.

@@ -10,12 +10,15 @@ mod atomics;
 #[allow(dead_code)]
 mod readiness;
 
+mod loom_util;
+
 use std::sync::Arc;
 
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 
+use loom_util::check;
 use readiness::{Edge, Readiness};
 
 const READER: *const () = std::ptr::without_provenance(64);
@@ -115,12 +118,6 @@ impl World {
         }
         self.woken.swap(false, Ordering::Relaxed);
     }
-}
-
-fn check(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(model);
 }
 
 #[test]

@@ -11,12 +11,14 @@ mod atomics;
 #[allow(dead_code)]
 mod permits;
 
+mod loom_util;
+
 use std::collections::VecDeque;
 
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
-use loom::thread;
 
+use loom_util::{check, spawn};
 use permits::{Frozen, Permits, Refused};
 
 /// A semaphore whose queue is a list of requests, and data of which one permit is the lock.
@@ -110,17 +112,6 @@ impl World {
         let before = self.data.load(Ordering::Relaxed);
         self.data.store(before + 1, Ordering::Relaxed);
     }
-}
-
-fn check(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(model);
-}
-
-fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> thread::JoinHandle<()> {
-    let world = world.clone();
-    thread::spawn(move || f(&world))
 }
 
 #[test]

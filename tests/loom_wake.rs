@@ -37,6 +37,8 @@ mod doorbell {
     }
 }
 
+mod loom_util;
+
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -44,6 +46,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use doorbell::Doorbell;
+use loom_util::{check, spawn};
 use mailbox::{CANCELLED, Delivery, FINISHED, Mailbox, Outcome, Retired, Signals, UNPARKED, WOKEN};
 
 /// One worker and one block, and what their users would keep beside them.
@@ -96,17 +99,6 @@ impl World {
             }
         }
     }
-}
-
-fn check(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(model);
-}
-
-fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> thread::JoinHandle<()> {
-    let world = world.clone();
-    thread::spawn(move || f(&world))
 }
 
 fn join(threads: [thread::JoinHandle<()>; 2]) {
