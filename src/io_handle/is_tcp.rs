@@ -14,7 +14,7 @@ const NO: u8 = 1;
 const YES: u8 = 2;
 
 /// Asked of the kernel once, unless whoever made the socket knows.
-pub(crate) struct IsTcp(AtomicU8);
+pub(super) struct IsTcp(AtomicU8);
 
 impl IsTcp {
     pub(super) const fn unknown() -> IsTcp {
@@ -31,13 +31,13 @@ impl IsTcp {
         self.0.load(Ordering::Relaxed) == YES
     }
 
-    pub(super) fn ask(&self, socket: &impl AsFd) -> bool {
+    /// Asks, if nobody has.
+    pub(super) fn learn(&self, socket: &impl AsFd) {
         if self.0.load(Ordering::Relaxed) == UNKNOWN {
             let protocol = SockRef::from(socket).protocol();
             let answer = if matches!(protocol, Ok(Some(Protocol::TCP))) { YES } else { NO };
             self.0.store(answer, Ordering::Relaxed);
         }
-        self.is_known()
     }
 
     /// What is known now, for a socket that is like this one.

@@ -92,7 +92,7 @@ impl IoHandle {
         IoHandle::with_mode(fd, Mode::adopted())
     }
 
-    /// The same, of a TCP connection.
+    /// The same descriptor, known to be a TCP connection.
     pub(crate) fn of_tcp(mut self) -> IoHandle {
         self.is_tcp = IsTcp::yes();
         self
@@ -100,13 +100,13 @@ impl IoHandle {
 
     /// A connection that this socket has accepted.
     pub(crate) fn accepted(&self, fd: OwnedFd) -> IoHandle {
-        self.is_tcp.ask(&self.fd);
+        self.is_tcp.learn(&self.fd);
         let mut accepted = IoHandle::new(fd, true);
         accepted.is_tcp = self.is_tcp.copy();
         accepted
     }
 
-    /// The same, of datagrams.
+    /// The same descriptor, of datagrams.
     pub(crate) fn of_datagrams(mut self) -> IoHandle {
         self.datagrams = true;
         self
@@ -165,7 +165,7 @@ impl IoHandle {
         if let Some(source) = self.source() {
             return source;
         }
-        self.is_tcp.ask(&self.fd);
+        self.is_tcp.learn(&self.fd);
         let taken = Source::take();
         let none = std::ptr::null_mut();
         let new = std::ptr::from_ref(taken).cast_mut();
